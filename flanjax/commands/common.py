@@ -1,0 +1,198 @@
+"""What the verbs share: common flags, answers, task modules, child processes."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import json
+import logging
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from flanjax.errors import UserError, nearest
+
+SUITES = ('mini', 'flan2021')
+
+
+class ChildFailed(Exception):
+  """A child process failed and has printed why."""
+
+  def __init__(self, status: int):
+    super().__init__(f'child process ended with status {status}')
+    self.status = status
+
+
+def example(parser: argparse.ArgumentParser, text: str) -> None:
+  """Ends a verb's help with an example."""
+  parser.epilog = f'example:\n{text}'
+
+
+def add_flags(parser: argparse.ArgumentParser, *names: str) -> None:
+  """Adds flags that mean the same in every verb: 'module', 'json', 'seed', 'workdir', 'holdout'.
+
+  `--debug` is always added.
+  """
+  flags = {
+      'module': dict(action='append', default=[], metavar='MODULE',
+                     help='a Python module that registers tasks; may be repeated'),
+      'json': dict(action='store_true', help='answer on stdout as JSON'),
+      'seed': dict(type=int, default=None, metavar='N', help='seed of everything random'),
+      'workdir': dict(default=None, metavar='DIR',
+                      help='where data is kept (default: $FLANJAX_CACHE or ~/.cache/flanjax)'),
+      'holdout': dict(default=None, metavar='CLUSTER', help='the cluster withheld from training'),
+      'debug': dict(action='store_true', help='show the traceback of an error'),
+  }
+  for name in (*names, 'debug'):
+    parser.add_argument(f'--{name}', **flags[name])
+
+
+def add_gin_flags(parser: argparse.ArgumentParser) -> None:
+  """T5X's gin flags; `--gin.NAME=VALUE` is rewritten to `--gin_bindings` before parsing."""
+  parser.add_argument('--gin_file', action='append', default=[], metavar='FILE',
+                      help='a gin file, yours or shipped; may be repeated, later ones win')
+  parser.add_argument('--gin_bindings', action='append', default=[], metavar='BINDING',
+                      help='a line of gin; may be repeated')
+  parser.add_argument('--gin.NAME', metavar='VALUE', dest='gin_name', default=None,
+                      help="sets a gin macro or parameter, as --gin.TRAIN_STEPS=200; strings need "
+                      "quotes of their own: --gin.MODEL_DIR=\"'/tmp/run'\"")
+  parser.add_argument('--gin_search_paths', default='', metavar='DIRS',
+                      help='folders to look for gin files in, separated by commas')
+
+
+def search_paths(args: argparse.Namespace) -> list[str]:
+  return [p for p in args.gin_search_paths.split(',') if p]
+
+
+def default_workdir() -> pathlib.Path:
+  return pathlib.Path(os.environ.get('FLANJAX_CACHE') or '~/.cache/flanjax').expanduser()
+
+
+def set_up(args: argparse.Namespace) -> None:
+  """Applies the common flags to this process and its children."""
+  if getattr(args, 'workdir', None):
+    os.environ['FLANJAX_CACHE'] = str(writable(args.workdir))
+  if args.debug:
+    return
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+  for name in ('absl', 'jax', 'tensorflow', 'orbax'):
+    logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def writable(folder: str | os.PathLike[str]) -> pathlib.Path:
+  """`folder`, made where it is missing.
+
+  Raises:
+    UserError: nothing can be written there.
+  """
+  path = pathlib.Path(folder).expanduser().absolute()
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path):
+      pass
+  except OSError as e:
+    raise UserError('A folder cannot be written.', where=str(path), got=e.strerror,
+                    hint='name another one, or change its permissions') from e
+  return path
+
+
+def answer(args: argparse.Namespace, data: Any, text: str) -> None:
+  """Prints the answer of a verb: `data` as JSON where asked for, else `text`."""
+  print(json.dumps(data, indent=2, ensure_ascii=False) if args.json else text, flush=True)
+
+
+def import_modules(modules: Iterable[str]) -> None:
+  """Imports modules of a user, looked for in the current folder too.
+
+  Raises:
+    UserError: there is no such module, or it fails.
+  """
+  if os.getcwd() not in sys.path:
+    sys.path.append(os.getcwd())
+  for name in modules:
+    try:
+      importlib.import_module(name)
+    except UserError:
+      raise
+    except ModuleNotFoundError as e:
+      if e.name and (name == e.name or name.startswith(e.name + '.')):
+        near = [p.stem for p in pathlib.Path().glob('*.py')]
+        raise UserError(f"There is no module '{name}'.", where='--module', hint=(
+            f'in this folder: {nearest(name, near)}; modules elsewhere need PYTHONPATH')) from e
+      raise _broken(name, e) from e
+    except Exception as e:  # Anything may go wrong in a user's code.
+      raise _broken(name, e) from e
+
+
+def _broken(name: str, e: Exception) -> UserError:
+  frame = traceback.extract_tb(e.__traceback__)[-1]
+  return UserError(f"The module '{name}' cannot be imported.",
+                   where=f'{frame.filename}:{frame.lineno}', got=f'{type(e).__name__}: {e}',
+                   hint='--debug shows the traceback')
+
+
+@contextlib.contextmanager
+def _muted_stderr() -> Iterator[None]:
+  """Keeps back what native code writes to stderr, unless there is an exception."""
+  kept = os.dup(2)
+  with tempfile.TemporaryFile() as file:
+    sys.stderr.flush()
+    os.dup2(file.fileno(), 2)
+    try:
+      yield
+    except BaseException:
+      file.seek(0)
+      os.write(kept, file.read())
+      raise
+    finally:
+      os.dup2(kept, 2)
+      os.close(kept)
+
+
+def import_tensorflow() -> None:
+  """Imports TensorFlow without its greetings, and leaves the accelerator to jax."""
+  with _muted_stderr():
+    import tensorflow as tf
+    import tensorflow_text  # noqa: F401 (it greets as well)
+  tf.config.set_visible_devices([], 'GPU')
+
+
+def load_tasks(modules: Iterable[str] = (), vocabulary: str | None = None) -> None:
+  """Imports the shipped suites and `modules`, and registers the mixtures of what they add."""
+  import_tensorflow()
+  from flanjax.data import mixtures, specs, vocabularies
+
+  if vocabulary:
+    vocabularies.set_default(vocabulary)
+  import_modules(f'flanjax.tasks.{suite}' for suite in SUITES)
+  before = {s.name for s in specs.all_specs()}
+  import_modules(modules)
+  for suite in sorted({s.suite for s in specs.all_specs() if s.name not in before}):
+    mixtures.register_suite_mixtures(suite)
+
+
+def run_child(argv: Sequence[str]) -> Any:
+  """Runs a verb in a process of its own and returns its JSON answer.
+
+  The child writes progress and errors to our stderr. It sees no accelerator.
+
+  Raises:
+    ChildFailed: with the child's exit status.
+  """
+  command = [sys.executable, '-m', 'flanjax.cli', *argv, '--json']
+  environment = dict(os.environ, CUDA_VISIBLE_DEVICES='-1', JAX_PLATFORMS='cpu')
+  done = subprocess.run(command, stdout=subprocess.PIPE, env=environment, check=False)
+  if done.returncode:
+    raise ChildFailed(done.returncode if done.returncode > 0 else 1)
+  return json.loads(done.stdout)
+
+
+def repeat(flag: str, values: Iterable[str]) -> list[str]:
+  """['--flag', a, '--flag', b]."""
+  return [word for value in values for word in (flag, value)]

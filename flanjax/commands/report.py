@@ -1,0 +1,38 @@
+"""`flanjax report`: evaluated runs as a page, a table and plots."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+from collections.abc import Callable
+
+from flanjax.commands import common
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  common.example(parser, '  flanjax report /tmp/run\n'
+                 '  flanjax report /tmp/run /tmp/other_run --output_dir /tmp/side_by_side\n')
+  parser.add_argument('run_dir', nargs='+', metavar='RUN', help='folders that flanjax eval has '
+                      'filled; the first is reported, the others stand beside it')
+  parser.add_argument('--output_dir', metavar='DIR', help='default: RUN/report')
+  common.add_flags(parser, 'module', 'json', 'seed')
+
+
+def run(args: argparse.Namespace) -> int:
+  from flanjax.evaluation import report
+
+  out = pathlib.Path(args.output_dir or pathlib.Path(args.run_dir[0]) / 'report')
+  metric_fns = _metric_fns(args.module) if args.module else None
+  data = report.build(args.run_dir, out, metric_fns=metric_fns, seed=args.seed or 0)
+  page = (out / 'report.html').absolute()
+  common.answer(args, {'report': str(page), 'headline': data['headline'], 'json': str(
+      page.with_suffix('.json'))}, f'{data["headline"]}\n\nreport: {page}')
+  return 0
+
+
+def _metric_fns(modules: list[str]) -> dict[str, Callable[..., dict[str, float]]]:
+  """The metric functions of a user's tasks, by name; those of flanjax are known anyway."""
+  common.load_tasks(modules)
+  from flanjax.data import specs
+
+  return {fn.__name__: fn for spec in specs.all_specs() for fn in spec.metric_fns}

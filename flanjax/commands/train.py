@@ -1,0 +1,258 @@
+"""`flanjax train`: prepares what is missing in a process of its own, then trains.
+
+Nothing here, or in what it imports, may import TensorFlow: a training host may not have it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib.util
+import json
+import os
+import pathlib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flanjax.commands import common
+from flanjax.errors import UsageError, UserError, nearest
+
+ON_MISSING = ('error', 'skip')
+_VOCAB_MULTIPLE = 128
+
+
+@dataclasses.dataclass
+class TrainRun:
+  """A run as gin configures it; `gin/runs/finetune.gin` says what each field means."""
+
+  model: Any
+  optimizer: Any
+  trainer_cls: Callable[..., Any]
+  mesh: Any
+  model_dir: str
+  mixture_or_task_name: str
+  task_feature_lengths: Mapping[str, int]
+  total_steps: int
+  batch_size: int
+  module: str | list[str] | None = None
+  vocabulary: str | None = None
+  initial_checkpoint_path: str | None = None
+  random_seed: int | None = 0
+  prepared_dir: str | None = None
+  on_missing: str = 'error'
+  holdout: str | None = None
+  pack: bool = True
+  eval_period: int = 0
+  eval_steps: int = 20
+
+  def __post_init__(self):
+    texts = ('model_dir', 'mixture_or_task_name', 'vocabulary', 'initial_checkpoint_path',
+             'prepared_dir', 'holdout')
+    for name in texts:
+      value = getattr(self, name)
+      if value is not None and not isinstance(value, str):
+        raise UserError(f'{name} must be a text.', where='TrainRun', got=repr(value),
+                        hint="texts need quotes of their own: --gin.NAME=\"'text'\"")
+    for name in ('total_steps', 'batch_size', 'eval_steps'):
+      _check_number(name, getattr(self, name), 1)
+    _check_number('eval_period', self.eval_period, 0)
+    self.random_seed = 0 if self.random_seed is None else self.random_seed
+    _check_number('random_seed', self.random_seed, 0)
+    check_lengths(self.task_feature_lengths, 'TrainRun')
+    check_choice('ON_MISSING', self.on_missing, ON_MISSING)
+
+  @property
+  def modules(self) -> list[str]:
+    return [self.module] if isinstance(self.module, str) else list(self.module or ())
+
+
+def _check_number(name: str, value: Any, least: int) -> None:
+  if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    raise UserError(f'{name} must be a whole number of at least {least}.', where='TrainRun',
+                    got=repr(value))
+
+
+def check_choice(name: str, value: Any, known: tuple[str, ...]) -> None:
+  """UserError unless `value` is one of `known`."""
+  if value not in known:
+    raise UserError(f'{name} has no choice {value!r}.', hint=nearest(str(value), known))
+
+
+def check_lengths(lengths: Any, where: str) -> None:
+  """UserError unless `lengths` is {'inputs': n, 'targets': n} with n above zero."""
+  good = isinstance(lengths, Mapping) and set(lengths) == {'inputs', 'targets'} and all(
+      isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in lengths.values())
+  if not good:
+    raise UserError('TASK_FEATURE_LENGTHS cannot be used.', where=where, got=lengths,
+                    expected="{'inputs': n, 'targets': n} with n of at least 1")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  common.example(parser, (
+      '  flanjax train --gin_file=models/t5_1_1/tiny.gin --gin_file=runs/finetune.gin \\\n'
+      '    --gin.MIXTURE_OR_TASK_NAME="\'flan2021_holdout_nli_train\'" \\\n'
+      '    --gin.MODEL_DIR="\'/tmp/run\'" --gin.TRAIN_STEPS=200 --gin.VOCABULARY="\'bytes\'"\n'))
+  common.add_gin_flags(parser)
+  cluster = parser.add_argument_group('several hosts (found by itself on TPU pods and SLURM)')
+  cluster.add_argument('--coordinator_address', metavar='HOST:PORT')
+  cluster.add_argument('--process_count', type=int, metavar='N')
+  cluster.add_argument('--process_index', type=int, metavar='N')
+  common.add_flags(parser, 'holdout', 'module', 'json', 'seed', 'workdir')
+
+
+def run(args: argparse.Namespace) -> int:
+  from flanjax import gin_files
+
+  if not args.gin_file:
+    raise UsageError('No configuration is given.', where='flanjax train', expected=(
+        '--gin_file=models/t5_1_1/tiny.gin --gin_file=runs/finetune.gin'))
+  from flanjax import partitioning
+
+  partitioning.initialize_distributed(
+      args.coordinator_address, args.process_count, args.process_index)
+  config = gin_files.load(args.gin_file, args.gin_bindings, common.search_paths(args))
+  _apply_flags(args)
+  settings = _construct(vocab_size=gin_files.macro('VOCAB_SIZE') or 32128)
+  initial = find_checkpoint(settings.initial_checkpoint_path)
+  common.writable(settings.model_dir)
+  settings.module = [*settings.modules, *args.module, *config.modules]
+  manifest = prepared(settings)
+  return _train(args, settings, manifest, initial)
+
+
+def _apply_flags(args: argparse.Namespace) -> None:
+  from flanjax import gin_files
+
+  if args.seed is not None:
+    gin_files.set_macro('RANDOM_SEED', args.seed)
+  if args.holdout is not None:
+    gin_files.set_macro('HOLDOUT', args.holdout)
+
+
+def _construct(vocab_size: int) -> TrainRun:
+  """The run as gin has it, the model with `vocab_size` where the configuration leaves it open."""
+  from flanjax import gin_files
+
+  if gin_files.macro('VOCAB_SIZE') is None:
+    gin_files.set_macro('VOCAB_SIZE', vocab_size)
+    try:
+      return gin_files.construct(TrainRun)
+    finally:
+      gin_files.set_macro('VOCAB_SIZE', None)
+  return gin_files.construct(TrainRun)
+
+
+def find_checkpoint(path: str | None) -> str | None:
+  """The absolute path of a checkpoint that is there; 'mini' is the base model that ships.
+
+  Raises:
+    UserError: there is nothing.
+  """
+  if path is None or path == '':
+    return None
+  found = mini_base() / 'model.safetensors' if path == 'mini' else pathlib.Path(path).expanduser()
+  if not found.exists():
+    raise UserError('There is no such checkpoint.', where='INITIAL_CHECKPOINT_PATH',
+                    got=str(found.absolute()),
+                    expected="a run folder, one of its checkpoints, a .safetensors file or 'mini'")
+  return str(found.absolute())
+
+
+def mini_base() -> pathlib.Path:
+  """The folder of the embedded base model, found without importing its suite."""
+  try:
+    spec = importlib.util.find_spec('flanjax.tasks')
+  except ModuleNotFoundError:
+    spec = None
+  roots = [pathlib.Path(p) for p in (spec.submodule_search_locations or ())] if spec else []
+  roots.append(pathlib.Path(__file__).parents[2] / 'tasks')
+  return next((r / 'mini/base' for r in roots if (r / 'mini/base').is_dir()), roots[0] / 'mini/base')
+
+
+def prepared(settings: TrainRun, split: str = 'train') -> pathlib.Path:
+  """The manifest of the run's mixture, prepared by a child where it is not there yet.
+
+  `mixture_or_task_name` may be the path of a manifest, for hosts without TensorFlow.
+  """
+  name = settings.mixture_or_task_name
+  if name.endswith('.json'):
+    return pathlib.Path(name).expanduser().absolute()
+  lengths = settings.task_feature_lengths
+  argv = ['prepare', name, '--split', split, '--on_missing', settings.on_missing,
+          '--inputs_length', str(lengths['inputs']), '--targets_length', str(lengths['targets']),
+          *common.repeat('--module', settings.modules)]
+  if settings.vocabulary:
+    argv += ['--vocabulary', settings.vocabulary]
+  if settings.prepared_dir:
+    argv += ['--output_dir', settings.prepared_dir]
+  return pathlib.Path(common.run_child(argv)['manifest'])
+
+
+def _train(
+    args: argparse.Namespace, settings: TrainRun, manifest_path: pathlib.Path, initial: str | None
+) -> int:
+  import gin
+
+  from flanjax import terminal
+  from flanjax.input import manifest as manifest_lib
+  from flanjax.input import mixture
+  from flanjax.training import checkpoints
+
+  manifest = manifest_lib.load(manifest_path)
+  holdout = _holdout(settings, manifest)
+  settings = dataclasses.replace(
+      _construct(-(-manifest.vocab_size // _VOCAB_MULTIPLE) * _VOCAB_MULTIPLE),
+      module=settings.module)
+  source = mixture.open_mixture(
+      manifest_path, batch_size=settings.batch_size, seed=settings.random_seed,
+      feature_lengths=settings.task_feature_lengths, pack=settings.pack)
+  folder = pathlib.Path(settings.model_dir).expanduser().absolute()
+  fresh = not any((folder / checkpoints.FOLDER).glob('[0-9]*'))
+  params = checkpoints.restore_params(initial)[0] if initial and fresh else None
+  if fresh and not initial:
+    terminal.note('No INITIAL_CHECKPOINT_PATH: training begins at random parameters.')
+  trainer = settings.trainer_cls(
+      settings.model, settings.optimizer, model_dir=folder, total_steps=settings.total_steps,
+      batch_source=source, mesh=settings.mesh, seed=settings.random_seed, initial_params=params,
+      model_info={'vocabulary': manifest.vocabulary,
+                  'vocabulary_fingerprint': manifest.vocabulary_fingerprint})
+  _describe(folder, settings, manifest, holdout, initial, gin.operative_config_str())
+  state = trainer.run()
+  if trainer.interrupted:
+    terminal.note(f'stopped at step {int(state.step)}; the same command goes on from there')
+    return 130
+  common.answer(args, {'model_dir': str(folder), 'step': int(state.step),
+                       'manifest': str(manifest_path)},
+                f'trained to step {int(state.step)}: {folder}')
+  return 0
+
+
+def _holdout(settings: TrainRun, manifest: Any) -> str | None:
+  """The cluster withheld, which no task of the mixture may be of."""
+  said = re.search(r'_holdout_(\w+)_train', manifest.mixture)
+  holdout = settings.holdout or (said and said[1])
+  inside = [t.name for t in manifest.tasks if t.cluster == holdout]
+  if holdout and inside:
+    raise UserError(f"The mixture holds tasks of the held-out cluster '{holdout}'.",
+                    where=f'mixture {manifest.mixture}', got=', '.join(inside),
+                    hint=f'train on a mixture without it, such as SUITE_holdout_{holdout}_train')
+  return holdout
+
+
+def _describe(folder, settings, manifest, holdout, initial, config: str) -> None:
+  """Writes config.gin and run.json: what it takes to repeat the run, and to evaluate it."""
+  description = {
+      'mixture': manifest.mixture,
+      'mixture_manifest': os.path.abspath(manifest.path),
+      'holdout': holdout,
+      'vocabulary': manifest.vocabulary,
+      'vocabulary_fingerprint': manifest.vocabulary_fingerprint,
+      'task_feature_lengths': dict(settings.task_feature_lengths),
+      'initial_checkpoint': initial,
+      'seed': settings.random_seed,
+      'modules': settings.modules,
+      'skipped': dict(manifest.skipped),
+  }
+  (folder / 'run.json').write_text(json.dumps(description, indent=2) + '\n')
+  (folder / 'config.gin').write_text(config)

@@ -1,0 +1,261 @@
+"""What `flanjax tasks` and `flanjax mixtures` tell: plain data, for a person or a program."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import seqio
+import tensorflow as tf
+
+from flanjax.data import clusters, mixtures, preprocessors, specs
+from flanjax.data.specs import SHOTS, TaskSpec
+from flanjax.data.templates import parse
+from flanjax.errors import UserError, nearest
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+  """Something wrong with a task.
+
+  Attributes:
+    task: the task's name.
+    template: the template's number, None when it is not about one.
+    level: 'error', or 'warning' for what may be meant.
+    message: one sentence.
+    example_id: an example that shows it, if one does.
+  """
+
+  task: str
+  template: int | None
+  level: str
+  message: str
+  example_id: int | None = None
+
+
+def list_tasks(suite: str | None = None, cluster: str | None = None) -> list[dict[str, Any]]:
+  """The registered tasks, one row for each.
+
+  Raises:
+    UserError: there is no such suite or cluster.
+  """
+  if suite is not None:
+    clusters.clusters(suite)
+  found = specs.all_specs(suite)
+  if cluster is not None:
+    names = {s.cluster for s in found}
+    if cluster not in names:
+      raise UserError(f"There is no cluster '{cluster}'.", hint=nearest(cluster, names))
+    found = [s for s in found if s.cluster == cluster]
+  return [_row(spec) for spec in found]
+
+
+def _row(spec: TaskSpec) -> dict[str, Any]:
+  reason = specs.check_available(spec)
+  return {
+      'task': spec.name,
+      'suite': spec.suite,
+      'cluster': spec.cluster,
+      'templates': len(spec.templates),
+      'inverted': len(spec.templates) - len(spec.zero_shot_templates),
+      'classification': spec.is_classification,
+      'metrics': [getattr(fn, '__name__', str(fn)) for fn in spec.metric_fns],
+      'data': sorted(spec.all_lineage),
+      'missing': reason,
+      'licence': spec.licence,
+      'citation': spec.citation,
+  }
+
+
+def show_task(
+    name: str, num_examples: int = 2, split: str = 'train', sequence_length=None
+) -> list[dict[str, Any]]:
+  """Rendered examples of a task.
+
+  Args:
+    name: a SeqIO task, or a task's own name, which stands for all of its templates.
+    num_examples: how many; of a task's own name, how many for each template.
+    split: which split.
+    sequence_length: {'inputs': n, 'targets': n} to see what is cut, None for whole texts.
+
+  Returns:
+    rows {task, split, example_id, template_id, inverted, inputs, targets, input_tokens,
+    target_tokens}, and for rank classification {option, is_correct}. Tokens count EOS.
+
+  Raises:
+    UserError: the task or split is unknown, or its data is missing or wrong.
+  """
+  own = not specs.is_task_name(name)
+  spec = specs.get(name) if own else specs.parse_task_name(name).spec
+  specs.require_available([spec])
+  if own:
+    tasks = [f'{name}_type_{i}' for i in range(len(spec.templates))]
+  else:
+    tasks = [name]
+  return [row for task in tasks for row in _rows(task, num_examples, split, sequence_length)]
+
+
+def _rows(name: str, num_examples: int, split: str, sequence_length) -> Iterator[dict[str, Any]]:
+  task, parsed = seqio.TaskRegistry.get(name), specs.parse_task_name(name)
+  _check_split(name, task, split)
+  for x in itertools.islice(_elements(task, split, sequence_length), num_examples):
+    template_id = int(x['template_id'])
+    row = {
+        'task': name,
+        'split': split,
+        'example_id': int(x['example_id']),
+        'template_id': template_id,
+        'inverted': parsed.spec.templates[template_id].inverted,
+        'inputs': x['inputs_pretokenized'].decode(),
+        'targets': x['targets_pretokenized'].decode(),
+        'input_tokens': len(x['inputs']),
+        'target_tokens': len(x['targets']),
+    }
+    if parsed.scoring:
+      row |= {'option': int(x['idx'][1]), 'is_correct': bool(x['is_correct'])}
+    yield row
+
+
+def _check_split(name: str, task: seqio.Task, split: str) -> None:
+  if split not in task.splits:
+    raise UserError(f"Task '{name}' has no split '{split}'.", hint=nearest(split, task.splits))
+
+
+def _elements(task: seqio.Task, split: str, sequence_length=None) -> Iterator[dict[str, Any]]:
+  """A task's elements as numpy; errors of its data come as UserErrors."""
+  try:
+    yield from task.get_dataset(sequence_length, split, shuffle=False).as_numpy_iterator()
+  except tf.errors.OpError as e:
+    raise preprocessors.explain(e) or e from e
+
+
+def check_task(name: str, num_examples: int = 20, split: str = 'train') -> list[Problem]:
+  """Renders every template of a task on real examples and tells what is wrong.
+
+  Args:
+    name: a task's own name.
+    num_examples: how many examples to render.
+    split: from which split.
+
+  Raises:
+    UserError: there is no such task.
+  """
+  spec = specs.get(name)
+  reason = specs.check_available(spec)
+  if reason:
+    return [Problem(name, None, 'error', f'the data is missing: {reason}')]
+  problems = _text_problems(spec)
+  try:
+    examples = _fields_of(spec, num_examples, split)
+  except UserError as e:
+    return problems + [Problem(name, None, 'error', ' '.join(str(e).split()))]
+  if not examples:
+    problems.append(Problem(name, None, 'error', f'split {split} gives no example'))
+  seen = collections.Counter()
+  for example_id, fields in examples:
+    for problem in _example_problems(spec, example_id, fields):
+      seen[problem.template, problem.message] += 1
+      if seen[problem.template, problem.message] == 1:
+        problems.append(problem)
+  return problems + list(_leaks(spec, examples))
+
+
+def _text_problems(spec: TaskSpec) -> list[Problem]:
+  """What can be seen without data."""
+  problems, first = [], {}
+  for i, template in enumerate(spec.templates):
+    key = tuple(' '.join(t.lower().split()) for t in (template.inputs, template.targets))
+    if key in first:
+      message = f'it says the same as template {first[key]}'
+      problems.append(Problem(spec.name, i, 'error', message))
+    first.setdefault(key, i)
+    for side in ('inputs', 'targets'):
+      if any(line != line.rstrip() for line in getattr(template, side).split('\n')):
+        problems.append(Problem(spec.name, i, 'error', f'a line of its {side} ends with a space'))
+  if not spec.zero_shot_templates:
+    message = 'every template is inverted, so the task cannot be evaluated'
+    problems.append(Problem(spec.name, None, 'warning', message))
+  if not spec.metric_fns:
+    problems.append(Problem(spec.name, None, 'error', 'it has no metric'))
+  return problems
+
+
+def _fields_of(spec: TaskSpec, num_examples: int, split: str) -> list[tuple[int, dict[str, Any]]]:
+  task = seqio.TaskRegistry.get(f'{spec.name}_type_0')
+  _check_split(spec.name, task, split)
+  dataset = preprocessors.to_fields(task.source.get_dataset(split, shuffle=False), spec)
+  texts = []
+  try:
+    for x in dataset.take(num_examples).as_numpy_iterator():
+      fields = {
+          k: v.decode() if isinstance(v, bytes) else [t.decode() for t in v]
+          for k, v in x['fields'].items()
+      }
+      texts.append((int(x['example_id']), fields))
+  except (tf.errors.OpError, UnicodeDecodeError) as e:
+    raise UserError(
+        'The fields of an example cannot be read.',
+        where=f'task {spec.name}, split {split}',
+        got=f'{type(e).__name__}: {str(e).splitlines()[0]}',
+    ) from e
+  return texts
+
+
+def _example_problems(spec: TaskSpec, example_id: int, fields: dict[str, Any]) -> Iterator[Problem]:
+  answer, options = fields.get('answer'), fields.get('options')
+
+  def problem(template, level, message):
+    return Problem(spec.name, template, level, message, example_id)
+
+  if options is not None:
+    if answer is not None and answer not in options:
+      yield problem(None, 'error', f"the answer '{answer}' is not among the options {options}")
+    if len(set(options)) < len(options):
+      yield problem(None, 'warning', 'two options are the same')
+  for i, template in enumerate(spec.templates):
+    for side, text in zip(('inputs', 'targets'), template.render(fields)):
+      if not text.strip():
+        yield problem(i, 'error', f'its {side} are empty')
+
+
+def _leaks(spec: TaskSpec, examples: list[tuple[int, dict[str, Any]]]) -> Iterator[Problem]:
+  """Templates to be evaluated by generation that give the answer away.
+
+  One example may hold its answer by chance, so a template is told of when all do.
+  """
+  texts = [fields for _, fields in examples if fields.get('answer') and 'options' not in fields]
+  for i, template in enumerate(spec.templates):
+    if template.inverted:
+      continue
+    if any(slot == 'answer' for _, slot in parse(template.inputs)):
+      yield Problem(spec.name, i, 'error', 'its inputs name {answer}, which is also its target')
+    elif texts and all(f['answer'] in template.render(f)[0] for f in texts):
+      message = f'its inputs hold the answer in all of {len(texts)} examples'
+      yield Problem(spec.name, i, 'warning', message + ' (right for a task of finding it in a text)')
+
+
+def mixture_table(name: str) -> list[dict[str, Any]]:
+  """The table of `flanjax mixtures show`: a row for each task of a mixture.
+
+  Raises:
+    UserError: the mixture is unknown or data of it is missing.
+  """
+  rows = []
+  for task, rate in mixtures.mixture_rates(name).items():
+    spec = specs.parse_task_name(task).spec if specs.is_task_name(task) else None
+    cluster = spec.cluster if spec else ''
+    rows.append({'task': task, 'cluster': cluster, **dataclasses.asdict(rate)})
+  return sorted(rows, key=lambda r: (-r['share'], r['task']))
+
+
+def list_mixtures(few_shot: bool = False) -> list[dict[str, Any]]:
+  """The registered mixtures: {mixture, tasks, kind}; those with exemplars only on request."""
+  suffixes = tuple(s for s in SHOTS if s)
+  return [
+      {'mixture': name, 'tasks': len(mixtures.tasks_of(name))}
+      for name in sorted(seqio.MixtureRegistry.names())
+      if few_shot or not name.endswith(suffixes)
+  ]

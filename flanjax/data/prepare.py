@@ -1,0 +1,519 @@
+"""`prepare`: runs each SeqIO task of a mixture once and keeps what comes out, as files.
+
+A task's folder is named by the hash of everything its content depends on. It is written beside its
+place and renamed when whole, so a folder of that name is complete; a later run finds it there.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import importlib
+import importlib.metadata
+import json
+import multiprocessing
+import os
+import pathlib
+import queue
+import re
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import seqio
+import tensorflow as tf
+
+from flanjax.data import fingerprints, mixtures, preprocessors, specs, vocabularies
+from flanjax.errors import UserError, nearest
+from flanjax.input import manifest as manifest_lib
+from flanjax.input.manifest import FORMAT_VERSION, SIDES
+from flanjax.input.records import Example
+from flanjax.input.writer import TaskWriter
+
+Progress = Callable[[int, int, str], None]
+
+MANIFEST = 'manifest.json'
+# Starting a process takes as long as preparing about this many examples.
+_EXAMPLES_PER_WORKER = 20_000
+_REPORT_EVERY = 500
+_STALE_AFTER_S = 24 * 3600
+_PACKAGES = ('flanjax', 'seqio', 'tensorflow', 'tensorflow-datasets', 'array_record')
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """One task to prepare, as it is sent to a worker process.
+
+  Attributes:
+    name: the SeqIO task.
+    split: which split.
+    sequence_length: longest inputs and targets.
+    folder: where the result goes.
+    entry: what its manifest says besides what is counted.
+  """
+
+  name: str
+  split: str
+  sequence_length: Mapping[str, int]
+  folder: pathlib.Path
+  entry: Mapping[str, Any]
+
+
+def default_output_dir() -> pathlib.Path:
+  cache = os.environ.get('FLANJAX_CACHE') or '~/.cache/flanjax'
+  return pathlib.Path(cache).expanduser() / 'prepared'
+
+
+def prepare(
+    mixture_or_task: str,
+    sequence_length: Mapping[str, int],
+    split: str = 'train',
+    output_dir: str | os.PathLike | None = None,
+    vocabulary: str | None = None,
+    modules: Sequence[str] = (),
+    num_workers: int | None = None,
+    on_missing: str = 'error',
+    progress: Progress | None = None,
+    download: bool = True,
+) -> pathlib.Path:
+  """Prepares a mixture; tasks that are there already are kept.
+
+  Args:
+    mixture_or_task: name of a mixture or of a SeqIO task.
+    sequence_length: {'inputs': n, 'targets': n}, EOS included; longer examples are cut as the
+      task itself cuts them, and counted.
+    split: which split.
+    output_dir: None: $FLANJAX_CACHE/prepared or ~/.cache/flanjax/prepared.
+    vocabulary: see `vocabularies.get`; None: what the tasks say.
+    modules: modules that register tasks, imported here and in every worker.
+    num_workers: processes; 1: this process; None: as many as there are cores and work for.
+    on_missing: 'error', or 'skip' to leave out tasks whose data is not there.
+    progress: called with (examples done, examples in all, task).
+    download: whether missing data may be downloaded.
+
+  Returns:
+    the mixture's manifest.
+
+  Raises:
+    UserError: a name, length or choice is unknown or out of range; data is missing; a split is
+      empty; the folder cannot be written; a task fails on an example, which is named.
+  """
+  _check_arguments(sequence_length, on_missing, num_workers)
+  if vocabulary:
+    vocabularies.set_default(vocabulary)
+  for module in modules:
+    importlib.import_module(module)
+  lengths = {side: int(sequence_length[side]) for side in SIDES}
+  skipped = _missing(mixture_or_task, download)
+  if skipped and on_missing == 'error':
+    listed = '; '.join(f'{name} ({reason})' for name, reason in skipped.items())
+    raise UserError(
+        f'The data of {len(skipped)} task(s) is missing.', where=mixture_or_task, got=listed,
+        hint='point TFDS_DATA_DIR at prepared data, or skip them with ON_MISSING = "skip"',
+    )
+  rates = mixtures.mixture_rates(mixture_or_task, skip=list(skipped))
+  root = _writable(pathlib.Path(output_dir or default_output_dir()))
+  jobs = [_job(name, split, lengths, root) for name in rates]
+  sizes = {j.name: _num_input_examples(j) for j in jobs}
+  entries = _run_all(jobs, sizes, tuple(modules), num_workers, progress or (lambda *a: None))
+  return _write_mixture(root, mixture_or_task, split, lengths, rates, jobs, entries, skipped)
+
+
+def _check_arguments(lengths: Mapping[str, int], on_missing: str, num_workers: int | None) -> None:
+  for side in SIDES:
+    value = lengths.get(side)
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+      raise UserError(
+          f'The sequence length of {side} must be at least 1.', got=repr(value),
+          expected='a whole number above zero',
+      )
+  if on_missing not in ('error', 'skip'):
+    raise UserError(
+        'on_missing is unknown.', got=repr(on_missing), hint=nearest(str(on_missing), ('error', 'skip'))
+    )
+  if num_workers is not None and num_workers < 1:
+    raise UserError('There must be at least one worker.', got=num_workers)
+
+
+def _missing(mixture: str, download: bool) -> dict[str, str]:
+  """SeqIO tasks of a mixture whose data is not there -> why."""
+  names = [n for n in mixtures.tasks_of(mixture) if specs.is_task_name(n)]
+  owners = {n: specs.parse_task_name(n).spec for n in names}
+  by_spec = {s.name: s for s in owners.values()}
+  reasons = {name: specs.check_available(spec) for name, spec in by_spec.items()}
+  if any(reasons.values()) and download and _online():
+    absent = [by_spec[name] for name, reason in reasons.items() if reason]
+    reasons |= {s.name: specs.check_available(s, download=True) for s in absent}
+  return {n: reasons[s.name] for n, s in owners.items() if reasons[s.name]}
+
+
+def _online() -> bool:
+  """Whether names resolve. Where they do not, TFDS retries every file for minutes."""
+  if os.environ.get('https_proxy') or os.environ.get('HTTPS_PROXY'):
+    return True
+  try:
+    socket.getaddrinfo('storage.googleapis.com', 443)
+  except OSError:
+    return False
+  return True
+
+
+def _writable(root: pathlib.Path) -> pathlib.Path:
+  try:
+    root = root.expanduser().absolute()
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=root):
+      pass
+  except OSError as e:
+    raise _unwritable(root, e) from e
+  return root
+
+
+def _unwritable(path: pathlib.Path, error: OSError) -> UserError:
+  return UserError(
+      'Prepared data cannot be written.', where=os.fspath(path), got=error.strerror or str(error),
+      hint='choose another folder: --output_dir, or the environment variable FLANJAX_CACHE',
+  )
+
+
+def _job(name: str, split: str, lengths: Mapping[str, int], root: pathlib.Path) -> Job:
+  task = seqio.TaskRegistry.get(name)
+  where = f'task {name}'
+  if split not in task.splits:
+    raise UserError(
+        f"The task has no split '{split}'.", where=where, hint=nearest(split, task.splits)
+    )
+  missing = [side for side in SIDES if side not in task.output_features]
+  if missing:
+    raise UserError(
+        'A task must have both sides.', where=where, got=', '.join(task.output_features),
+        expected='inputs, targets',
+    )
+  hashes = fingerprints.of_task(task, split)
+  fingerprint = fingerprints.digest([FORMAT_VERSION, name, split, lengths, hashes])
+  spec = specs.parse_task_name(name).spec if specs.is_task_name(name) else None
+  return Job(
+      name=name,
+      split=split,
+      sequence_length=lengths,
+      folder=root / _file_name(name) / fingerprint[:16],
+      entry={
+          'name': name,
+          'task': spec.name if spec else name,
+          'cluster': spec.cluster if spec else '',
+          'fingerprint': fingerprint,
+          'hashes': hashes,
+      },
+  )
+
+
+def _file_name(name: str) -> str:
+  return re.sub(r'[^\w.-]', '_', name)
+
+
+def _num_input_examples(job: Job) -> int:
+  """Examples before filtering, to tell progress by; 0 when unknown."""
+  return seqio.TaskRegistry.get(job.name).num_input_examples(job.split) or 0
+
+
+def finished(job: Job) -> dict[str, Any] | None:
+  """The manifest entry of a task that is there and whole, else None."""
+  try:
+    content = manifest_lib.read(job.folder / MANIFEST)
+    entry = {**content['entry'], 'rate': 1.0, 'share': 1.0, 'path': '.'}
+    task = manifest_lib.task_from(entry, job.folder)
+    manifest_lib.check_files([task], verify=True)
+  except (UserError, KeyError, TypeError):
+    return None
+  return content['entry'] if task.fingerprint == job.entry['fingerprint'] else None
+
+
+def _run_all(
+    jobs: Sequence[Job],
+    sizes: Mapping[str, int],
+    modules: tuple[str, ...],
+    num_workers: int | None,
+    progress: Progress,
+) -> dict[str, dict[str, Any]]:
+  """Entries of all tasks, by name; prepares those that are not there."""
+  entries = {j.name: entry for j in jobs if (entry := finished(j))}
+  todo = sorted((j for j in jobs if j.name not in entries), key=lambda j: -sizes[j.name])
+  done, total = {name: sizes[name] for name in entries}, sum(sizes.values())
+
+  def report(name: str, examples: int) -> None:
+    done[name] = min(examples, sizes[name])
+    progress(sum(done.values()), total, name)
+
+  progress(sum(done.values()), total, '')
+  if num_workers is None:
+    work = sum(sizes[j.name] for j in todo)
+    num_workers = min(os.cpu_count() or 1, -(-work // _EXAMPLES_PER_WORKER))
+  num_workers = min(num_workers, len(todo))
+  if num_workers <= 1:
+    for job in todo:
+      entries[job.name] = run_job(job, report)
+      report(job.name, sizes[job.name])
+    return entries
+  for job, entry in _run_in_workers(todo, modules, num_workers, report):
+    entries[job.name] = entry
+    report(job.name, sizes[job.name])
+  return entries
+
+
+_reports: Any = None  # In a worker: the queue to the parent.
+
+
+def _start_worker(modules: Sequence[str], vocabulary: str | None, reports: Any) -> None:
+  global _reports
+  _reports = reports
+  tf.config.threading.set_intra_op_parallelism_threads(1)
+  tf.config.threading.set_inter_op_parallelism_threads(1)
+  tf.config.set_visible_devices([], 'GPU')
+  if vocabulary:
+    vocabularies.set_default(vocabulary)
+  for module in modules:
+    importlib.import_module(module)
+
+
+def _work(job: Job) -> dict[str, Any]:
+  return run_job(job, lambda name, examples: _reports.put((name, examples)))
+
+
+def _modules_of(jobs: Sequence[Job]) -> list[str]:
+  """Modules of this process that registered the tasks, as far as a worker can import them."""
+  names = [specs.parse_task_name(j.name).spec.fields for j in jobs if specs.is_task_name(j.name)]
+  found = {getattr(fields, '__module__', '') for fields in names}
+  found |= {m for m in sys.modules if m.startswith('flanjax.tasks.') and m.count('.') == 2}
+  return sorted(found & set(sys.modules) - {'__main__', 'builtins'})
+
+
+def _suite_vocabulary(job: Job) -> str | None:
+  """The name that suite vocabularies stand for in this process; one for a whole mixture."""
+  vocabulary = seqio.TaskRegistry.get(job.name).output_features['targets'].vocabulary
+  suite = isinstance(vocabulary, vocabularies.SuiteVocabulary)
+  return vocabulary.name if suite else None
+
+
+def _run_in_workers(
+    jobs: Sequence[Job], modules: tuple[str, ...], num_workers: int, report: Callable[[str, int], None]
+) -> Iterator[tuple[Job, dict[str, Any]]]:
+  context = multiprocessing.get_context('spawn')
+  reports = context.Queue()
+  everything = tuple(dict.fromkeys([*_modules_of(jobs), *modules]))
+  arguments = (everything, _suite_vocabulary(jobs[0]), reports)
+  with concurrent.futures.ProcessPoolExecutor(
+      num_workers, mp_context=context, initializer=_start_worker, initargs=arguments
+  ) as pool:
+    waiting = {pool.submit(_work, job): job for job in jobs}
+    try:
+      while waiting:
+        ready, _ = concurrent.futures.wait(
+            waiting, timeout=0.2, return_when=concurrent.futures.FIRST_COMPLETED
+        )
+        with contextlib.suppress(queue.Empty):
+          while True:
+            report(*reports.get_nowait())
+        for future in ready:
+          yield waiting.pop(future), future.result()
+    except concurrent.futures.process.BrokenProcessPool as e:
+      raise UserError(
+          'A worker process died.', where='prepare', got='it was killed, or ran out of memory',
+          hint='finished tasks are kept: start again, with fewer workers (--num_workers)',
+      ) from e
+    finally:
+      pool.shutdown(wait=True, cancel_futures=True)
+
+
+def run_job(job: Job, report: Callable[[str, int], None]) -> dict[str, Any]:
+  """Prepares one task in its folder; returns its manifest entry."""
+  try:
+    job.folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(job.folder)
+    temporary = pathlib.Path(
+        tempfile.mkdtemp(prefix=f'.{job.folder.name}-', dir=job.folder.parent)
+    )
+    try:
+      entry = _write_task(job, temporary, report)
+      _move_into_place(temporary, job)
+    finally:
+      shutil.rmtree(temporary, ignore_errors=True)
+  except OSError as e:
+    raise _unwritable(job.folder, e) from e
+  return entry
+
+
+def _remove_leftovers(folder: pathlib.Path) -> None:
+  """Removes what killed runs left of this task; a running one touches its folder."""
+  for path in folder.parent.glob(f'.{folder.name}-*'):
+    with contextlib.suppress(OSError):
+      newest = max(p.stat().st_mtime for p in [path, *path.iterdir()])
+      if time.time() - newest > _STALE_AFTER_S:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _move_into_place(temporary: pathlib.Path, job: Job) -> None:
+  temporary.chmod(0o755)
+  while True:
+    try:
+      os.rename(temporary, job.folder)
+      return
+    except OSError:
+      if finished(job):  # Another run was quicker, with the same content.
+        return
+      if not job.folder.exists():
+        raise
+      damaged = tempfile.mkdtemp(prefix=f'.{job.folder.name}-', dir=job.folder.parent)
+      os.rename(job.folder, damaged)
+      shutil.rmtree(damaged, ignore_errors=True)
+
+
+def _write_task(
+    job: Job, folder: pathlib.Path, report: Callable[[str, int], None]
+) -> dict[str, Any]:
+  writer = TaskWriter(folder, job.split)
+  cut = {side: 0 for side in SIDES}
+  cut_examples = 0
+  for example, sides in _examples(job):
+    writer.add(example)
+    for side in sides:
+      cut[side] += 1
+    cut_examples += bool(sides)
+    if len(writer) % _REPORT_EVERY == 0:
+      report(job.name, len(writer))
+  if not len(writer):
+    raise UserError(
+        f'No example is left in split {job.split}.', where=f'task {job.name}',
+        expected='at least one example that the filter keeps',
+    )
+  files = writer.close()
+  for side in SIDES:
+    files['tokens'][side]['truncated'] = cut[side]
+  entry = {**job.entry, **files, 'truncated': cut_examples}
+  content = {
+      'split': job.split, 'sequence_length': dict(job.sequence_length),
+      'versions': versions(), 'entry': entry,
+  }
+  (folder / MANIFEST).write_text(manifest_lib.dumps(content))
+  return json.loads(json.dumps(entry))
+
+
+def versions() -> dict[str, str]:
+  """Versions of what the content of prepared data comes from."""
+  found = {}
+  for package in _PACKAGES:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+      found[package] = importlib.metadata.version(package)
+  return found
+
+
+def _examples(job: Job) -> Iterator[tuple[Example, list[str]]]:
+  """The examples of a task, and which of their sides were cut."""
+  task = seqio.TaskRegistry.get(job.name)
+  where = f'task {job.name}, split {job.split}'
+  with _named(f'{where}, building the dataset'):
+    dataset = task.get_dataset(
+        job.sequence_length, job.split, shuffle=False, seed=0, try_in_mem_cache=False
+    )
+    elements = dataset.as_numpy_iterator()
+  indexed = specs.is_task_name(job.name)
+  number = -1
+  while True:
+    with _named(f'{where}, example {number + 1}'):
+      element = next(elements, None)
+    if element is None:
+      return
+    number = int(element['example_id']) if indexed else number + 1
+    sides = {side: np.asarray(element[side], np.int32) for side in SIDES}
+    empty = [side for side, ids in sides.items() if not ids.size]
+    if empty:
+      raise UserError(
+          f'An example has empty {empty[0]}.', where=f'{where}, example {number}',
+          expected='at least one token',
+      )
+    template_id = int(element['template_id']) if indexed else 0
+    cut = [side for side in SIDES if _was_cut(task, element, side, job.sequence_length[side])]
+    yield Example(**sides, example_id=number, template_id=template_id), cut
+
+
+def _was_cut(task: seqio.Task, element: Mapping[str, Any], side: str, limit: int) -> bool:
+  """Whether text was longer than it may be. Only ids that fill their room leave it open."""
+  if len(element[side]) < limit:
+    return False
+  text = element.get(f'{side}_pretokenized')
+  feature = task.output_features[side]
+  if not isinstance(text, bytes):
+    return True
+  tokens = feature.vocabulary.encode(text.decode())
+  return len(tokens) + int(feature.add_eos) > limit
+
+
+@contextlib.contextmanager
+def _named(where: str) -> Iterator[None]:
+  """Errors of a task's own code come as UserErrors that say where it failed."""
+  try:
+    yield
+  except UserError:
+    raise
+  except Exception as e:  # noqa: BLE001 (a user's preprocessing may raise anything)
+    explained = preprocessors.explain(e)
+    if explained:
+      raise explained from e
+    lines = [line.strip() for line in str(e).splitlines() if line.strip()]
+    message = lines[0][:300] if lines else ''
+    raise UserError(
+        'Preparing a task failed.', where=where, got=f'{type(e).__name__}: {message}'
+    ) from e
+
+
+def _write_mixture(
+    root: pathlib.Path,
+    mixture: str,
+    split: str,
+    lengths: Mapping[str, int],
+    rates: Mapping[str, mixtures.MixRate],
+    jobs: Sequence[Job],
+    entries: Mapping[str, Mapping[str, Any]],
+    skipped: Mapping[str, str],
+) -> pathlib.Path:
+  task = seqio.TaskRegistry.get(jobs[0].name)
+  vocabulary = task.output_features['targets'].vocabulary
+  name, vocabulary_fingerprint = fingerprints.of_vocabulary(vocabulary)
+  folder = root / 'mixtures'
+  tasks = [
+      {
+          **entries[j.name],
+          'rate': rates[j.name].rate,
+          'share': rates[j.name].share,
+          'path': os.path.relpath(j.folder, folder),
+      }
+      for j in jobs
+  ]
+  content = {
+      'mixture': mixture,
+      'split': split,
+      'sequence_length': dict(lengths),
+      'vocabulary': name,
+      'vocabulary_fingerprint': vocabulary_fingerprint,
+      'vocab_size': int(vocabulary.vocab_size),
+      'versions': versions(),
+      'tasks': tasks,
+      'skipped': dict(skipped),
+  }
+  identity = {k: v for k, v in content.items() if k != 'versions'}
+  fingerprint = fingerprints.digest(identity)[:16]
+  path = folder / f'{_file_name(mixture)}-{fingerprint}.json'
+  try:
+    folder.mkdir(exist_ok=True)
+    with tempfile.NamedTemporaryFile('w', dir=folder, prefix='.', delete=False) as f:
+      f.write(manifest_lib.dumps(content))
+    os.chmod(f.name, 0o644)
+    os.replace(f.name, path)
+  except OSError as e:
+    raise _unwritable(path, e) from e
+  return path

@@ -1,0 +1,404 @@
+"""TaskSpec: a dataset told once; register(): every SeqIO task that follows from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import seqio
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from flanjax.data import metrics, postprocessors, preprocessors
+from flanjax.data.templates import Template
+from flanjax.data.vocabularies import SuiteVocabulary
+from flanjax.errors import UserError, nearest
+
+MAX_TRAIN_EXAMPLES = 30_000
+TEMPLATE_COUNTS = (1, 2, 4, 7, 10)
+SHOTS = {
+    '': 0,
+    '_one_shot': 1,
+    '_two_shot': 2,
+    '_three_shot': 3,
+    '_five_shot': 5,
+    '_ten_shot': 10,
+    '_multi_shot': 'multi',
+}
+_SHUFFLE_BUFFER = 4_000
+_NAME = re.compile(r'[A-Za-z]\w*\Z', re.ASCII)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TaskSpec:
+  """A dataset, the fields it gives, and the templates that put them into words.
+
+  Attributes:
+    name: the task's name; the names of its SeqIO tasks begin with it.
+    cluster: the kind of task it is, held out as a whole.
+    source: any SeqIO data source; its split 'train' is used up to MAX_TRAIN_EXAMPLES.
+    fields: one example of the source (a dict of tensors) -> dict of texts, in TF ops.
+      `options` (a list of texts), `answer` (one text) and `answers` (all references) have
+      meaning; `group` is passed on to postprocessors.
+    templates: at least one; their order is their number in the names of tasks.
+    metric_fns: SeqIO metric functions; the first one's headline stands for the task.
+    suite: the collection it belongs to.
+    filter_fn: example of the source -> bool tensor; False drops it.
+    postprocess_fn: SeqIO postprocessor of generated text and of targets. Without one, text
+      stays text, and the target becomes the list `answers` where `fields` gives it.
+    lineage: names of the data it is made from, to find overlap between clusters; the TFDS
+      name is added by itself.
+    overlaps: names of tasks whose data overlaps it. They leave the training side quietly
+      when its cluster is held out.
+    citation: where the dataset comes from.
+    licence: its terms.
+  """
+
+  name: str
+  cluster: str
+  source: seqio.DataSource
+  fields: Callable[[dict[str, Any]], dict[str, Any]]
+  templates: Sequence[Template]
+  metric_fns: Sequence[Callable[..., dict[str, float]]]
+  suite: str = 'user'
+  filter_fn: Callable[[dict[str, Any]], Any] | None = None
+  postprocess_fn: Callable[..., Any] | None = None
+  lineage: Sequence[str] = ()
+  overlaps: Sequence[str] = ()
+  citation: str = ''
+  licence: str = ''
+
+  def __post_init__(self):
+    for attribute in ('name', 'cluster', 'suite'):
+      value = getattr(self, attribute)
+      if not isinstance(value, str) or not _NAME.match(value):
+        raise UserError(
+            f'The {attribute} of a task must be a plain name.',
+            got=repr(value),
+            expected='letters, digits and _, beginning with a letter',
+        )
+    for attribute in ('templates', 'metric_fns', 'lineage', 'overlaps'):
+      value = getattr(self, attribute)
+      value = (value,) if isinstance(value, (str, Template)) or callable(value) else tuple(value)
+      object.__setattr__(self, attribute, value)
+    wrong = [t for t in self.templates if not isinstance(t, Template)]
+    if wrong or not self.templates:
+      raise UserError(
+          'A task needs templates.',
+          where=f'task {self.name}',
+          got=repr(wrong[0]) if wrong else 'none',
+          expected="a list of Template('...', '{answer}')",
+      )
+
+  @property
+  def is_classification(self) -> bool:
+    return any(t.has_options for t in self.templates)
+
+  @property
+  def zero_shot_templates(self) -> tuple[int, ...]:
+    """Indices of the templates that ask for the task's own answer."""
+    return tuple(i for i, t in enumerate(self.templates) if not t.inverted)
+
+  @property
+  def scoring_templates(self) -> tuple[int, ...]:
+    """Indices of the templates under which options can be ranked."""
+    return tuple(i for i in self.zero_shot_templates if self.templates[i].has_options)
+
+  @property
+  def all_lineage(self) -> frozenset[str]:
+    """`lineage` and the TFDS names (without versions) that the source reads."""
+    return frozenset(self.lineage) | frozenset(_tfds_names(self.source))
+
+
+def _is_tfds(source: seqio.DataSource) -> bool:
+  return isinstance(source, seqio.TfdsDataSource)
+
+
+def _tfds_names(source: seqio.DataSource) -> list[str]:
+  if not _is_tfds(source):
+    return []
+  loader = source.tfds_dataset
+  splits = loader.tfds_splits or {}
+  names = [loader.name] + [s.dataset for s in splits.values()]
+  return sorted({n.split(':')[0] for n in names if n})
+
+
+class IndexedSource(seqio.DataSource):
+  """A source whose examples carry their index in the split, and whose training is capped.
+
+  The index is given in file order, before any shuffling, so that it names the same example in
+  every run. Elements are {'example_id': int64, 'example': what the source gave}.
+  """
+
+  def __init__(self, source: seqio.DataSource, name: str):
+    super().__init__(splits=(), performs_internal_shuffling=True)
+    self._source, self._name = source, name
+    self._counts: dict[str, int] = {}
+    self._generated = False
+
+  @property
+  def _ready(self) -> seqio.DataSource:
+    """The source, after TFDS has written what it makes here without a download."""
+    if not self._generated and _is_tfds(self._source):
+      _generate(self._source)
+    self._generated = True
+    return self._source
+
+  @property
+  def splits(self) -> Sequence[str]:
+    return tuple(self._ready.splits)
+
+  @property
+  def supports_arbitrary_sharding(self) -> bool:
+    return True
+
+  def list_shards(self, split: str) -> Sequence[str]:
+    return self._source.list_shards(split)
+
+  def __repr__(self):
+    return f'IndexedSource({self._name}, {self._source!r})'
+
+  def num_input_examples(self, split: str) -> int:
+    """Examples kept of a split; counted by reading where the source does not tell."""
+    if split not in self._counts:
+      count = self._ready.num_input_examples(split)
+      if count is None or not math.isfinite(count):  # SeqIO: "infinite" for an empty TFDS split.
+        elements = self.get_dataset(split, shuffle=False)
+        count = int(elements.reduce(0, lambda n, _: n + 1).numpy())
+      self._counts[split] = min(count, MAX_TRAIN_EXAMPLES) if split == 'train' else count
+    return self._counts[split]
+
+  def get_dataset(
+      self,
+      split: str = 'train',
+      shuffle: bool = True,
+      seed: int | None = None,
+      shard_info: seqio.ShardInfo | None = None,
+      **unused,
+  ) -> tf.data.Dataset:
+    dataset = self._ready.get_dataset(split, shuffle=False)
+    if split == 'train':
+      dataset = dataset.take(MAX_TRAIN_EXAMPLES)
+    dataset = dataset.enumerate()
+    if shard_info:
+      dataset = dataset.shard(shard_info.num_shards, shard_info.index)
+    if shuffle:
+      dataset = dataset.shuffle(_SHUFFLE_BUFFER, seed=seed)
+    return dataset.map(lambda i, x: {'example_id': i, 'example': x})
+
+
+@dataclasses.dataclass(frozen=True)
+class ParsedTask:
+  """What the name of a SeqIO task says.
+
+  Attributes:
+    spec: the task it comes from.
+    kind: 'templates' (`rte_10templates`) or 'type' (`rte_type_3`).
+    n_or_i: the number in the name: how many templates, or which.
+    scoring: whether it ranks options.
+    shots: exemplars in the prompt: 0, k, or 'multi'.
+    template_ids: indices of the templates in use.
+  """
+
+  spec: TaskSpec
+  kind: str
+  n_or_i: int
+  scoring: bool
+  shots: int | str
+  template_ids: tuple[int, ...]
+
+
+_specs: dict[str, TaskSpec] = {}
+_parsed: dict[str, ParsedTask] = {}
+
+
+def task_names(spec: TaskSpec) -> dict[str, ParsedTask]:
+  """Every SeqIO task of a spec: name -> what it is."""
+  count = len(spec.templates)
+  names = {}
+  for n in TEMPLATE_COUNTS:
+    if n <= count or n == max(TEMPLATE_COUNTS):
+      ids = tuple(range(min(n, count)))
+      names[f'{spec.name}_{n}templates'] = ParsedTask(spec, 'templates', n, False, 0, ids)
+  for i in range(count):
+    names[f'{spec.name}_type_{i}'] = ParsedTask(spec, 'type', i, False, 0, (i,))
+  for i in spec.scoring_templates:
+    names[f'{spec.name}_type_{i}_scoring_eval'] = ParsedTask(spec, 'type', i, True, 0, (i,))
+  return {
+      name + suffix: dataclasses.replace(task, shots=shots)
+      for suffix, shots in SHOTS.items()
+      for name, task in names.items()
+  }
+
+
+def register(spec: TaskSpec) -> TaskSpec:
+  """Registers a spec and all its SeqIO tasks; nothing is read or traced.
+
+  Raises:
+    UserError: a task of that name exists.
+  """
+  tasks = task_names(spec)
+  taken = [n for n in tasks if n in seqio.TaskRegistry.names()]
+  if spec.name in _specs or taken:
+    raise UserError(
+        'A task of this name is already registered.',
+        got=f"'{taken[0] if taken else spec.name}'",
+        expected='a name of its own',
+        hint=f"specs.unregister('{spec.name}') first, to replace it",
+    )
+  source = IndexedSource(spec.source, spec.name)
+  features = _output_features(spec.suite)
+  for name, task in tasks.items():
+    seqio.TaskRegistry.add(
+        name,
+        source=source,
+        output_features=features,
+        preprocessors=_preprocessors(task, source),
+        postprocess_fn=postprocessors.rank
+        if task.scoring
+        else spec.postprocess_fn or postprocessors.references,
+        metric_fns=[metrics.rank_accuracy] if task.scoring else list(spec.metric_fns),
+        shuffle_buffer_size=None,
+    )
+  _specs[spec.name] = spec
+  _parsed.update(tasks)
+  return spec
+
+
+def unregister(name: str) -> None:
+  """Forgets a spec and its SeqIO tasks, as when a notebook's cell is run again."""
+  for task in task_names(get(name)):
+    seqio.TaskRegistry.remove(task)
+    _parsed.pop(task, None)
+  del _specs[name]
+
+
+@functools.cache
+def _output_features(suite: str) -> dict[str, seqio.Feature]:
+  vocabulary = SuiteVocabulary(suite)
+  return {k: seqio.Feature(vocabulary, add_eos=True) for k in ('inputs', 'targets')}
+
+
+def _preprocessors(task: ParsedTask, source: IndexedSource) -> list[Callable[..., Any]]:
+  partial = functools.partial
+  kwargs = {'spec': task.spec, 'template_ids': task.template_ids, 'scoring': task.scoring}
+  steps = [partial(preprocessors.to_fields, spec=task.spec)]
+  if task.shots:
+    shots = preprocessors.MULTI_SHOT if task.shots == 'multi' else task.shots
+    steps += [partial(preprocessors.render_few_shot, **kwargs, source=source, shots=shots)]
+  else:
+    steps += [partial(preprocessors.render, **kwargs)]
+  steps += [preprocessors.expand_options] if task.scoring else []
+  steps += [seqio.preprocessors.tokenize]
+  # How many exemplars fit depends on the sequence length, which a SeqIO cache does not know.
+  steps += [] if task.shots else [seqio.CacheDatasetPlaceholder()]
+  return steps + [preprocessors.trim_and_end]
+
+
+def get(name: str) -> TaskSpec:
+  """The spec of a registered task, by its own name."""
+  if name not in _specs:
+    raise UserError(f"There is no task '{name}'.", hint=nearest(name, _specs))
+  return _specs[name]
+
+
+def all_specs(suite: str | None = None) -> list[TaskSpec]:
+  """All registered specs, or those of one suite, in the order of registration."""
+  return [s for s in _specs.values() if suite is None or s.suite == suite]
+
+
+def is_task_name(name: str) -> bool:
+  """Whether flanjax registered a SeqIO task of that name."""
+  return name in _parsed
+
+
+def parse_task_name(name: str) -> ParsedTask:
+  """What the name of a SeqIO task says.
+
+  Raises:
+    UserError: flanjax registered no such task.
+  """
+  if name not in _parsed:
+    plain = [n for n, task in _parsed.items() if not task.shots]
+    raise UserError(f"There is no SeqIO task '{name}'.", hint=nearest(name, plain))
+  return _parsed[name]
+
+
+def check_available(spec: TaskSpec, download: bool = False) -> str | None:
+  """Why a task's data cannot be read, or None when it can.
+
+  Looks at what is on disk and reads no example. Data that TFDS makes without a download (a
+  generated suite) counts as available: it is written when it is first read.
+
+  Args:
+    spec: the task.
+    download: try to download and prepare what is missing before giving up.
+  """
+  source = spec.source
+  if isinstance(source, seqio.FileDataSource):
+    empty = [s for s in source.splits if not source.list_shards(s)]
+    return f'no file matches the pattern of split {empty[0]}' if empty else None
+  if not _is_tfds(source):
+    return None
+  name = '/'.join(_tfds_names(source))
+  try:
+    missing = [b for b in _builders(source) if not b.is_prepared() and _downloads(b)]
+  except Exception as e:  # noqa: BLE001 (TFDS raises import, I/O and its own errors)
+    return f'TFDS cannot build {name}: {_first_line(e)}'
+  for builder in missing:
+    if not download:
+      return f'not prepared at {builder.data_dir}'
+    try:
+      builder.download_and_prepare()
+    except Exception as e:  # noqa: BLE001
+      return f'{name} cannot be downloaded or prepared: {_first_line(e)}'
+  return None
+
+
+def _builders(source: seqio.TfdsDataSource) -> list[tfds.core.DatasetBuilder]:
+  """The source's builders, made anew: SeqIO keeps the first it makes, even from before the data."""
+  loader = source.tfds_dataset
+  params = {loader.get_split_params(split) for split in loader.tfds_splits or [None]}
+  kwargs = loader._builder_kwargs or {}
+  return [tfds.builder(n, data_dir=folder, **kwargs) for n, folder in sorted(params, key=str)]
+
+
+def _generate(source: seqio.TfdsDataSource) -> None:
+  for builder in _builders(source):
+    if builder.is_prepared() or _downloads(builder):
+      continue
+    try:
+      builder.download_and_prepare(file_format='tfrecord')
+    except OSError as e:
+      raise UserError(
+          f"The generated dataset '{builder.name}' cannot be written.",
+          where=str(builder.data_dir),
+          got=e.strerror or str(e),
+      ) from e
+
+
+def _downloads(builder: tfds.core.DatasetBuilder) -> bool:
+  """Whether a builder needs files from elsewhere, as all do that TFDS itself ships."""
+  shipped = type(builder).__module__.startswith('tensorflow_datasets.')
+  return shipped or bool(builder.url_infos) or bool(builder.MANUAL_DOWNLOAD_INSTRUCTIONS)
+
+
+def _first_line(error: BaseException) -> str:
+  lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+  return lines[0] if lines else type(error).__name__
+
+
+def require_available(specs: Iterable[TaskSpec]) -> None:
+  """Raises one UserError that lists every task whose data is missing."""
+  reasons = {s.name: check_available(s) for s in specs}
+  missing = [f'{name}: {reason}' for name, reason in reasons.items() if reason]
+  if missing:
+    raise UserError(
+        f'The data of {len(missing)} task(s) is missing.',
+        got='\n    '.join(['', *missing]),
+        hint='point TFDS_DATA_DIR at prepared data, or skip them with ON_MISSING = "skip"',
+    )

@@ -1,0 +1,191 @@
+"""Vocabularies by name, and the lazy one that task features carry."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import os
+import pathlib
+import tempfile
+import urllib.error
+import urllib.request
+
+import seqio
+import tensorflow as tf
+
+from flanjax.errors import UserError
+
+EXTRA_IDS = 100
+ENVIRONMENT_VARIABLE = 'FLANJAX_VOCABULARY'
+T5_PATH = 'gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model'
+_T5_URL = T5_PATH.replace('gs://', 'https://storage.googleapis.com/')
+_TIMEOUT_S = 20
+
+_default: str | None = None
+
+
+def set_default(name: str | None) -> None:
+  """Chooses the vocabulary of every suite in this process; None takes the choice back."""
+  global _default
+  _default = name
+
+
+def default_name(suite: str) -> str:
+  """The vocabulary a suite's tasks use: `set_default`, environment, or the suite's own."""
+  own = 'mini' if suite == 'mini' else 't5'
+  return _default or os.environ.get(ENVIRONMENT_VARIABLE) or own
+
+
+def _mini_path() -> pathlib.Path:
+  """The file that ships in tasks/mini, found without importing the suite."""
+  try:
+    spec = importlib.util.find_spec('flanjax.tasks')
+  except ModuleNotFoundError:
+    spec = None
+  checkout = pathlib.Path(__file__).parents[2] / 'tasks'
+  roots = [pathlib.Path(p) for p in (spec.submodule_search_locations or ())] if spec else []
+  found = [r / 'mini/base/sentencepiece.model' for r in roots + [checkout]]
+  return next((p for p in found if p.exists()), found[0])
+
+
+def _cached_t5() -> str:
+  """Downloads T5's public model once into the user's cache."""
+  cache = os.environ.get('FLANJAX_CACHE') or os.path.expanduser('~/.cache/flanjax')
+  target = pathlib.Path(cache) / 'vocabularies' / 't5' / 'sentencepiece.model'
+  if not target.exists():
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with urllib.request.urlopen(_T5_URL, timeout=_TIMEOUT_S) as response:
+      model = response.read()
+    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as f:
+      f.write(model)
+    os.replace(f.name, target)
+  return str(target)
+
+
+def _unreachable(name: str, path: str, reason: object) -> UserError:
+  return UserError(
+      f"The vocabulary '{name}' cannot be read.",
+      where=path,
+      got=str(reason).splitlines()[0] if str(reason) else type(reason).__name__,
+      expected="a SentencePiece model, or one of the names 'mini', 'bytes', 't5'",
+      hint=f'name another: --vocabulary, or {ENVIRONMENT_VARIABLE}=/path/to/sentencepiece.model',
+  )
+
+
+def _file_of(name: str) -> str:
+  """Local path of a named vocabulary or of a given model file, known to exist."""
+  if name == 't5':
+    try:
+      return _cached_t5()
+    except (OSError, urllib.error.URLError) as e:
+      raise _unreachable(name, T5_PATH, e) from e
+  path = str(_mini_path()) if name == 'mini' else os.path.expanduser(name)
+  try:
+    exists = tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path)
+  except tf.errors.OpError as e:
+    raise _unreachable(name, path, e) from e
+  if not exists:
+    raise _unreachable(name, path, 'no such file')
+  return path
+
+
+@functools.cache
+def get(name: str) -> seqio.Vocabulary:
+  """A vocabulary by name.
+
+  Args:
+    name: 'mini', 'bytes', 't5', or the path of a SentencePiece model. Models get T5's 100
+      extra ids at their end.
+
+  Raises:
+    UserError: the file cannot be reached or is no SentencePiece model.
+  """
+  if name == 'bytes':
+    return seqio.ByteVocabulary()
+  path = _file_of(name)
+  vocabulary = seqio.SentencePieceVocabulary(path, extra_ids=EXTRA_IDS)
+  try:
+    vocabulary.load_model()
+  except Exception as e:  # The parser of a foreign file may raise anything.
+    raise _unreachable(name, path, f'not a SentencePiece model ({type(e).__name__})') from e
+  return vocabulary
+
+
+@functools.cache
+def fingerprint(name: str) -> str:
+  """Sha256 of the vocabulary's model file, or of its name where there is none."""
+  if name == 'bytes':
+    return hashlib.sha256(b'seqio.ByteVocabulary').hexdigest()
+  with tf.io.gfile.GFile(_file_of(name), 'rb') as f:
+    return hashlib.sha256(f.read()).hexdigest()
+
+
+class SuiteVocabulary(seqio.Vocabulary):
+  """The vocabulary of a suite, looked up when it is first needed.
+
+  Tasks are registered before anyone has chosen a vocabulary, and registration reads no
+  file. Two of these are equal when they stand for the same vocabulary.
+  """
+
+  def __init__(self, suite: str):
+    self.suite = suite
+
+  @property
+  def name(self) -> str:
+    return default_name(self.suite)
+
+  @property
+  def resolved(self) -> seqio.Vocabulary:
+    return get(self.name)
+
+  @property
+  def extra_ids(self) -> int:
+    return self.resolved.extra_ids
+
+  @property
+  def vocab_size(self) -> int:
+    return self.resolved.vocab_size
+
+  @property
+  def _base_vocab_size(self) -> int:
+    return self.resolved._base_vocab_size
+
+  @property
+  def bos_id(self) -> int | None:
+    return self.resolved.bos_id
+
+  @property
+  def eos_id(self) -> int | None:
+    return self.resolved.eos_id
+
+  @property
+  def unk_id(self) -> int | None:
+    return self.resolved.unk_id
+
+  @property
+  def pad_id(self) -> int:
+    return self.resolved.pad_id
+
+  def _encode(self, s):
+    return self.resolved.encode(s)
+
+  def _decode(self, ids):
+    return self.resolved.decode(ids)
+
+  def _encode_tf(self, s):
+    return self.resolved.encode_tf(s)
+
+  def _decode_tf(self, ids):
+    return self.resolved.decode_tf(ids)
+
+  def __eq__(self, other):
+    if isinstance(other, SuiteVocabulary):
+      return self.name == other.name
+    return isinstance(other, seqio.Vocabulary) and self.resolved == other
+
+  def __hash__(self):
+    return hash(SuiteVocabulary)
+
+  def __repr__(self):
+    return f'SuiteVocabulary({self.suite!r}, name={self.name!r})'

@@ -1,0 +1,223 @@
+"""The device side of evaluation: token ids in, generated ids or log-likelihoods out.
+
+Requests of any number and length are sorted by length, cut into batches of one size, and padded to
+few lengths, so that few programs are compiled. An answer does not depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from flanjax import errors
+
+Progress = Callable[[int, int], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Static:
+  """A model as a static argument of a jitted function: equal when type and config are.
+
+  So the tuned and the untuned model share their compiled programs.
+  """
+
+  model: Any = dataclasses.field(compare=False)
+  key: tuple[Any, ...]
+
+  @classmethod
+  def of(cls, model: Any) -> _Static:
+    return cls(model, (type(model), getattr(model, 'config', id(model))))
+
+
+@functools.partial(jax.jit, static_argnames=('model', 'max_decode_steps', 'eos_id'))
+def _predict(params, batch, *, model: _Static, max_decode_steps: int, eos_id: int):
+  return model.model.predict_batch(params, batch, max_decode_steps, eos_id)
+
+
+@functools.partial(jax.jit, static_argnames='model')
+def _score(params, batch, *, model: _Static):
+  return model.model.score_batch(params, batch)
+
+
+def padded_length(length: int, multiple: int) -> int:
+  """The least allowed length that holds `length`.
+
+  Multiples of `multiple`, coarser as they grow, so that there are at most eight lengths from one
+  power of two to the next.
+
+  >>> [padded_length(n, 32) for n in (0, 32, 33, 300, 513)]
+  [32, 32, 64, 320, 640]
+  """
+  length = max(length, 1)
+  step = max(multiple, (1 << (length - 1).bit_length()) // 8)
+  return -(-length // step) * step
+
+
+def batches(lengths: Sequence[int], batch_size: int) -> Iterator[np.ndarray]:
+  """Indices of the requests of each batch, the longest first: a lack of memory shows at once."""
+  order = np.argsort(-np.asarray(lengths), kind='stable')
+  for start in range(0, len(order), batch_size):
+    yield order[start : start + batch_size]
+
+
+def pad(sequences: Sequence[Sequence[int]], rows: int, length: int) -> np.ndarray:
+  """int32 [rows, length], zeros where there is nothing."""
+  out = np.zeros((rows, length), np.int32)
+  for i, sequence in enumerate(sequences):
+    out[i, : len(sequence)] = sequence
+  return out
+
+
+def encoder_decoder_batch(
+    inputs: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], rows: int,
+    input_length: int, target_length: int,
+) -> dict[str, np.ndarray]:
+  """The batch dictionary of unpacked pairs; rows beyond the last pair weigh nothing."""  # fmt: skip
+  weights = np.zeros((rows, target_length), np.float32)
+  for i, target in enumerate(targets):
+    weights[i, : len(target)] = 1.0
+  target_tokens = pad(targets, rows, target_length)
+  shifted = np.pad(target_tokens, ((0, 0), (1, 0)))[:, :-1]
+  return {
+      'encoder_input_tokens': pad(inputs, rows, input_length),
+      'decoder_target_tokens': target_tokens,
+      'decoder_input_tokens': shifted,
+      'decoder_loss_weights': weights,
+  }
+
+
+class Predictor:
+  """Generates from and scores with one set of parameters.
+
+  Args:
+    model: has `predict_batch(params, batch, max_decode_steps, eos_id)` and `score_batch(params,
+      batch)`; a `config` that can be hashed lets equal models share compiled programs.
+    params: its parameters, on the host or on devices.
+    mesh: a mesh with an axis 'data' over which a batch is split; parameters are placed by the
+      model's logical axes. None: the default device.
+    batch_size: rows per batch; rounded up to a multiple of the mesh's data axis.
+    input_multiple: inputs are padded to multiples of this.
+    target_multiple: the same of targets.
+    eos_id: the token that ends a text.
+  """
+
+  def __init__(
+      self,
+      model: Any,
+      params: Any,
+      *,
+      mesh: jax.sharding.Mesh | None = None,
+      batch_size: int = 64,
+      input_multiple: int = 32,
+      target_multiple: int = 16,
+      eos_id: int = 1,
+  ):
+    if batch_size < 1:
+      raise errors.UserError('batch_size must be at least 1', where='Predictor', got=batch_size)
+    self.model = model
+    self._static = _Static.of(model)
+    self._input_multiple, self._target_multiple = input_multiple, target_multiple
+    self.eos_id = eos_id
+    self._sharding = None
+    if mesh is not None:
+      from flanjax import partitioning
+
+      params = jax.device_put(params, partitioning.param_shardings(mesh, model.logical_axes(params)))
+      self._sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('data'))
+      batch_size = -(-batch_size // mesh.shape['data']) * mesh.shape['data']
+    self.params = params if mesh is not None else jax.device_put(params)
+    self.batch_size = batch_size
+
+  @functools.cached_property
+  def fingerprint(self) -> str:
+    """Tells parameters apart: a hash over names, shapes and the start of every array."""
+    digest = hashlib.sha256(repr(self._static.key[1:]).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(self.params):
+      digest.update(f'{jax.tree_util.keystr(path)}{leaf.shape}{leaf.dtype}'.encode())
+      start = leaf.addressable_shards[0].data[(slice(0, 8),) * leaf.ndim]
+      digest.update(np.ascontiguousarray(start).tobytes())
+    return digest.hexdigest()[:16]
+
+  def generate(
+      self,
+      inputs: Sequence[Sequence[int]],
+      max_decode_steps: int,
+      progress: Progress | None = None,
+  ) -> list[list[int]]:
+    """Greedy continuations, one per input, without the end token and what follows it.
+
+    Args:
+      inputs: token ids, each with its end token.
+      max_decode_steps: the most tokens of an answer.
+      progress: called with (inputs answered, all).
+    """
+    answers: list[list[int]] = [[] for _ in inputs]
+    done = 0
+    for rows in batches([len(x) for x in inputs], self.batch_size):
+      length = padded_length(max(len(inputs[i]) for i in rows), self._input_multiple)
+      batch = {'encoder_input_tokens': pad([inputs[i] for i in rows], self.batch_size, length)}
+      tokens = _predict(
+          self.params, self._place(batch), model=self._static,
+          max_decode_steps=max_decode_steps, eos_id=self.eos_id,
+      )  # fmt: skip
+      for i, row in zip(rows, _fetch(tokens)):
+        answers[i] = until_end(row, self.eos_id)
+      done += len(rows)
+      if progress:
+        progress(done, len(inputs))
+    return answers
+
+  def score(
+      self,
+      pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+      progress: Progress | None = None,
+  ) -> np.ndarray:
+    """log p(targets | inputs), summed over the targets' tokens: float64 [pairs].
+
+    Args:
+      pairs: token ids of inputs and targets, each with its end token.
+      progress: called with (pairs scored, all).
+    """
+    scores = np.zeros(len(pairs), np.float64)
+    done = 0
+    for rows in batches([len(x) + len(y) for x, y in pairs], self.batch_size):
+      inputs, targets = zip(*(pairs[i] for i in rows))
+      batch = encoder_decoder_batch(
+          inputs, targets, self.batch_size,
+          padded_length(max(map(len, inputs)), self._input_multiple),
+          padded_length(max(map(len, targets)), self._target_multiple),
+      )  # fmt: skip
+      values = _fetch(_score(self.params, self._place(batch), model=self._static))
+      scores[rows] = values[: len(rows)]
+      done += len(rows)
+      if progress:
+        progress(done, len(pairs))
+    return scores
+
+  def _place(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+    return {
+        k: jax.device_put(v) if self._sharding is None
+        else jax.make_array_from_callback(v.shape, self._sharding, lambda index, v=v: v[index])
+        for k, v in batch.items()
+    }  # fmt: skip
+
+
+def until_end(tokens: Sequence[int], eos_id: int) -> list[int]:
+  """The tokens before the first `eos_id`, without padding."""
+  tokens = [int(t) for t in tokens]
+  ended = tokens.index(eos_id) if eos_id in tokens else len(tokens)
+  return [t for t in tokens[:ended] if t]
+
+
+def _fetch(x: jax.Array) -> np.ndarray:
+  """The whole array on this host, also where its parts are on several."""
+  if x.is_fully_addressable:
+    return np.asarray(x)
+  return np.asarray(multihost_utils.process_allgather(x, tiled=True))

@@ -1,0 +1,243 @@
+"""Records of several models -> the tables of a report: clusters, tasks and samples, as plain data."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from flanjax.evaluation import baselines as baselines_lib
+from flanjax.evaluation import statistics
+from flanjax.evaluation.records import EvalInfo, Record
+from flanjax.evaluation.statistics import Analysis, TaskRecords
+
+SAMPLES_PER_SIDE = 2
+_RIGHT = 100 - 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class Tables:
+  """Everything `summarise` looks at. Keys of `test` and `dev` are (task, mode)."""
+
+  info: EvalInfo
+  analysis: Analysis
+  test: Mapping[tuple[str, str], TaskRecords]
+  dev: Mapping[tuple[str, str], TaskRecords]
+  _memo: dict[tuple[str, str], Any] = dataclasses.field(default_factory=dict, repr=False)
+
+  def headline_mode(self, task: str) -> str:
+    """Rank classification where both models have it, as FLAN scores tasks with options."""
+    pair = [m for m in (self.analysis.lead, self.analysis.untuned) if m]
+    for mode in ('rank', 'generate'):
+      table = self.test.get((task, mode))
+      if table and all(m in table.by_model for m in pair):
+        return mode
+    return 'rank' if (task, 'rank') in self.test else 'generate'
+
+  def baselines(self, table: TaskRecords) -> dict[str, float | None]:
+    """The trivial baselines of a task, on the examples that its scores are about."""
+    memo = (table.task, table.mode)
+    if memo not in self._memo:
+      keys = self.analysis.keys(table)
+      cell = next(c for c in table.by_model.values() if keys <= c.keys())
+      found = baselines_lib.trivial([cell[k] for k in sorted(keys)], table.metric_fn)
+      found |= self.info.baselines.get(table.task, {})
+      self._memo[memo] = {**found, 'best': baselines_lib.best(found)}
+    return self._memo[memo]
+
+  def status(self, cluster: str) -> str:
+    if cluster == self.info.holdout:
+      return 'held out'
+    return 'excluded' if cluster in self.info.excluded else 'seen'
+
+
+def make_tables(
+    records: Sequence[Record],
+    info: EvalInfo,
+    *,
+    dev_records: Sequence[Record] = (),
+    metric_fns: Mapping[str, statistics.MetricFn] | None = None,
+    resamples: int = statistics.RESAMPLES,
+    seed: int = 0,
+) -> Tables:
+  """Groups records and settles which models are compared."""
+  names = {r['model'] for r in records}
+  models = tuple(m for m in info.models if m in names)
+  models += tuple(sorted(names - set(models)))
+  roles = dict(info.models) or {m: m for m in models}
+  by_role = {role: m for m, role in reversed(roles.items()) if m in names}
+  analysis = Analysis(
+      models,
+      tuned=by_role.get('tuned'),
+      untuned=by_role.get('untuned') if 'tuned' in by_role else None,
+      resamples=resamples,
+      corpus_resamples=min(resamples, statistics.CORPUS_RESAMPLES),
+      seed=seed,
+  )
+  return Tables(
+      info, analysis, statistics.group(records, metric_fns), statistics.group(dev_records, metric_fns)
+  )
+
+
+def summarise(tables: Tables) -> dict[str, list[dict[str, Any]]]:
+  """{'clusters', 'tasks', 'samples'} of report.json; held-out clusters first."""
+  tasks = [_task(tables, t) for t in tables.test.values()]
+  by_cluster: dict[str, list[TaskRecords]] = {}
+  for table in tables.test.values():
+    by_cluster.setdefault(table.cluster, []).append(table)
+  order = ['held out', 'seen', 'excluded']
+  names = sorted(by_cluster, key=lambda c: (order.index(tables.status(c)), c))
+  rank = {c: i for i, c in enumerate(names)}
+  tasks.sort(key=lambda t: (rank[t['cluster']], t['task'], not t['headline']))
+  return {
+      'clusters': [_cluster(tables, c, by_cluster[c]) for c in names],
+      'tasks': tasks,
+      'samples': [s for t in tasks if t['headline'] for s in _samples(tables, t)],
+  }
+
+
+def _scores(tables: Tables, chosen: Sequence[TaskRecords]) -> dict[str, Any]:
+  """What a cluster and a task have in common: scores, intervals, differences, baselines."""
+  analysis = tables.analysis
+  scores = {m: analysis.score(chosen, m) for m in analysis.models}
+  others = [m for m in analysis.models if m != analysis.lead] if analysis.tuned else []
+  differences = {m: analysis.difference(chosen, m) for m in others}
+  baselines = [tables.baselines(t) for t in chosen]
+  metrics = list(dict.fromkeys(t.metric for t in chosen))
+  return {
+      'metric': metrics[0] if len(metrics) == 1 else f'mixed: {", ".join(metrics)}',
+      'n_examples': statistics.count_examples(analysis.keys(t) for t in chosen),
+      'scores': {m: s and s['value'] for m, s in scores.items()},
+      'intervals': {m: s and {'low': s['low'], 'high': s['high']} for m, s in scores.items()},
+      'difference': differences.get(analysis.untuned),
+      'differences': [{'model': m, **d} for m, d in differences.items() if d],
+      'baselines': {
+          name: None if any(b[name] is None for b in baselines)
+          else float(np.mean([b[name] for b in baselines]))
+          for name in (*baselines_lib.NAMES, 'best')
+      },
+  }  # fmt: skip
+
+
+def _cluster(tables: Tables, name: str, members: Sequence[TaskRecords]) -> dict[str, Any]:
+  """One entry of `clusters`: each task in its headline mode, and each mode by itself."""
+  analysis = tables.analysis
+
+  def comparable(candidates: Sequence[TaskRecords]) -> list[TaskRecords]:
+    both = [
+        t for t in candidates if {analysis.lead, analysis.untuned} - {None} <= t.by_model.keys()
+    ]
+    return both or list(candidates)
+
+  chosen = comparable([t for t in members if t.mode == tables.headline_mode(t.task)])
+  modes = sorted({t.mode for t in members})
+  best_dev = {m: [_best_dev(tables, t, m) for t in chosen] for m in analysis.models}
+  return {
+      'cluster': name,
+      'held_out': tables.status(name) == 'held out',
+      'status': tables.status(name),
+      'mode': chosen[0].mode if len({t.mode for t in chosen}) == 1 else 'mixed',
+      'tasks': [t.task for t in chosen],
+      **_scores(tables, chosen),
+      'best_dev_template': {
+          m: float(np.mean([b['value'] for b in found])) if all(found) else None
+          for m, found in best_dev.items()
+      },
+      'by_mode': {
+          mode: _scores(tables, comparable([t for t in members if t.mode == mode]))
+          for mode in modes
+      },
+  }
+
+
+def _task(tables: Tables, table: TaskRecords) -> dict[str, Any]:
+  """One entry of `tasks`: a task in one mode, with each of its templates."""
+  analysis = tables.analysis
+  per_model = {
+      m: statistics.template_scores(table, m, analysis.common(table, m))
+      for m in analysis.models
+      if analysis.common(table, m)
+  }
+  templates = sorted({t for scores in per_model.values() for t in scores})
+  return {
+      'task': table.task,
+      'cluster': table.cluster,
+      'held_out': tables.status(table.cluster) == 'held out',
+      'mode': table.mode,
+      'headline': table.mode == tables.headline_mode(table.task),
+      **_scores(tables, [table]),
+      'templates': [
+          {'template_id': t, 'scores': {m: per_model.get(m, {}).get(t) for m in analysis.models}}
+          for t in templates
+      ],
+      'template_range': {
+          m: {'low': min(s.values()), 'high': max(s.values())} if len(s) > 1 else None
+          for m, s in ((m, per_model.get(m, {})) for m in analysis.models)
+      },
+      'best_dev_template': {m: _best_dev(tables, table, m) for m in analysis.models},
+  }
+
+
+def _best_dev(tables: Tables, table: TaskRecords, model: str) -> dict[str, Any] | None:
+  dev = tables.dev.get((table.task, table.mode))
+  return statistics.best_dev_template(dev, table, model, tables.analysis.common(table, model))
+
+
+def verdict(record: Record) -> str:
+  """'right', 'wrong' or, for graded metrics, 'partly'."""
+  score = record['score']
+  if score is None:
+    score = 100.0 if record['prediction'] in baselines_lib.references(record) else 0.0
+  return 'right' if score >= _RIGHT else 'wrong' if score <= 0 else 'partly'
+
+
+def _samples(tables: Tables, task: Mapping[str, Any]) -> list[dict[str, Any]]:
+  """A few examples of a task that the lead model gets right, and a few that it does not.
+
+  Drawn by a hash of their ids, so not chosen by anyone; where none is wholly right, the best are.
+  """
+  table = tables.test[task['task'], task['mode']]
+  if tables.analysis.lead not in table.by_model:
+    return []
+  lead = table.by_model[tables.analysis.lead]
+  keys = sorted(
+      tables.analysis.keys(table), key=lambda k: zlib.crc32(f'{table.task} {k}'.encode())
+  )
+  first = list({example: (t, example) for t, example in reversed(keys)}.values())[::-1]
+  right = [k for k in first if verdict(lead[k]) == 'right'][:SAMPLES_PER_SIDE]
+  wrong = [k for k in first if verdict(lead[k]) != 'right']
+  if not right:
+    right = sorted(wrong, key=lambda k: -(lead[k]['score'] or 0))[:SAMPLES_PER_SIDE]
+    wrong = [k for k in wrong if k not in right]
+  return [_sample(tables, table, k) for k in right + wrong[:SAMPLES_PER_SIDE]]
+
+
+def _sample(tables: Tables, table: TaskRecords, key: statistics.Key) -> dict[str, Any]:
+  lead = table.by_model[tables.analysis.lead][key]
+  answers = []
+  for model in tables.analysis.models:
+    record = table.by_model.get(model, {}).get(key)
+    if record is None:
+      continue
+    answers.append({
+        'model': model,
+        'prediction': record['prediction'],
+        'verdict': verdict(record),
+        'score': record['score'],
+        'option_scores': record['option_scores'],
+        'inputs': record['inputs'] if record['inputs'] != lead['inputs'] else None,
+    })
+  return {
+      'task': table.task,
+      'cluster': table.cluster,
+      'mode': table.mode,
+      'template_id': key[0],
+      'example_id': key[1],
+      'inputs': lead['inputs'],
+      'targets': baselines_lib.references(lead),
+      'options': lead['options'],
+      'answers': answers,
+  }

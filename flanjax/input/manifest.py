@@ -1,0 +1,266 @@
+"""The manifest of a prepared mixture: what it holds, and whether the files are what it says.
+
+    <root>/mixtures/<mixture>-<fingerprint16>.json      this file; its paths are relative to it
+    <root>/<task>/<fingerprint16>/manifest.json         the same about one task
+                                  train-00000-of-00001.array_record
+                                  train.lengths.npy     int32 [examples, 2]: inputs, targets
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from flanjax.errors import UserError
+
+FORMAT_VERSION = 1
+SIDES = ('inputs', 'targets')
+# Hashing half a gigabyte on every start would be felt; this much is hashed in a blink.
+HASH_UP_TO_BYTES = 64 << 20
+PREPARE_AGAIN = 'prepare it again: flanjax prepare'
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+  """A file of a prepared task; `records` is 0 for what holds no records."""
+
+  file: str
+  sha256: str
+  bytes: int
+  records: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenStats:
+  """Tokens of one side over the examples of a task, EOS included, after truncation.
+
+  `max_id` is the highest token id, `truncated` the number of examples that were cut.
+  """
+
+  total: int
+  mean: float
+  std: float
+  min: int
+  max: int
+  max_id: int
+  truncated: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedTask:
+  """One task of a mixture.
+
+  Attributes:
+    name: the SeqIO task.
+    task: the task it comes from (`rte` for `rte_10templates`).
+    cluster: its cluster, '' if it has none.
+    rate: how often it is drawn, in any unit.
+    share: rate over the sum of all rates.
+    num_examples: examples prepared.
+    path: its folder.
+    fingerprint: of everything its content depends on.
+    shards: the files of records, in order.
+    lengths: the file of lengths.
+    tokens: side -> statistics.
+    truncated: examples of which a side was cut.
+    templates: template number -> examples.
+    hashes: of the spec, its templates, the vocabulary and the source, to tell what changed.
+  """
+
+  name: str
+  task: str
+  cluster: str
+  rate: float
+  share: float
+  num_examples: int
+  path: pathlib.Path
+  fingerprint: str
+  shards: tuple[File, ...]
+  lengths: File
+  tokens: Mapping[str, TokenStats]
+  truncated: int
+  templates: Mapping[str, int]
+  hashes: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+  """A prepared mixture. `skipped` are tasks left out because their data is missing."""
+
+  path: pathlib.Path
+  mixture: str
+  split: str
+  sequence_length: Mapping[str, int]
+  vocabulary: str
+  vocabulary_fingerprint: str
+  vocab_size: int
+  versions: Mapping[str, str]
+  tasks: tuple[PreparedTask, ...]
+  skipped: Mapping[str, str]
+  fingerprint: str
+
+
+def checksum(content: Mapping[str, Any]) -> str:
+  """Sha256 of a manifest's content, the entry 'checksum' apart."""
+  rest = {k: v for k, v in content.items() if k != 'checksum'}
+  return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def dumps(content: Mapping[str, Any]) -> str:
+  """The text of a manifest file."""
+  content = {'format_version': FORMAT_VERSION, **content}
+  return json.dumps({**content, 'checksum': checksum(content)}, indent=1) + '\n'
+
+
+def read(path: str | os.PathLike) -> dict[str, Any]:
+  """The content of a manifest file, known to be whole.
+
+  Raises:
+    UserError: it is missing, truncated, altered, or of a newer format.
+  """
+  where = os.fspath(path)
+  try:
+    content = json.loads(pathlib.Path(path).read_bytes())
+  except OSError as e:
+    raise UserError(
+        'The manifest of prepared data cannot be read.', where=where, got=e.strerror or str(e),
+        expected='a file written by flanjax prepare',
+    ) from e
+  except ValueError as e:
+    raise UserError(
+        'A manifest is truncated or corrupted.', where=where, got=f'no JSON: {e}',
+        hint=PREPARE_AGAIN,
+    ) from e
+  version = content.get('format_version') if isinstance(content, dict) else None
+  if not isinstance(version, int):
+    raise UserError(
+        'The file is no manifest of prepared data.', where=where,
+        expected='a file written by flanjax prepare',
+    )
+  if version > FORMAT_VERSION:
+    raise UserError(
+        'The data was prepared by a newer flanjax.', where=where, got=f'format {version}',
+        expected=f'format {FORMAT_VERSION} or older', hint='update flanjax, or prepare it again',
+    )
+  if content.get('checksum') != checksum(content):
+    raise UserError(
+        'A manifest is corrupted: its content does not match its checksum.', where=where,
+        got=checksum(content)[:16], expected=str(content.get('checksum'))[:16],
+        hint=PREPARE_AGAIN,
+    )
+  return content
+
+
+def load(path: str | os.PathLike) -> Manifest:
+  """Reads a mixture's manifest; looks at none of the files it names.
+
+  Raises:
+    UserError: it is missing, truncated, altered, of a newer format, or holds no task.
+  """
+  path = pathlib.Path(path).absolute()
+  content = read(path)
+  fields = {f.name for f in dataclasses.fields(Manifest)} - {'path', 'tasks', 'fingerprint'}
+  missing = sorted((fields | {'tasks'}) - set(content))
+  if missing or not content['tasks']:
+    raise UserError(
+        'The manifest describes no mixture.', where=os.fspath(path),
+        got='no task' if not missing else f'no entry {", ".join(missing)}',
+        expected="a file of the folder 'mixtures'",
+    )
+  return Manifest(
+      path=path,
+      tasks=tuple(task_from(entry, path.parent) for entry in content['tasks']),
+      fingerprint=content['checksum'],
+      **{name: content[name] for name in fields},
+  )
+
+
+def task_from(entry: Mapping[str, Any], folder: pathlib.Path) -> PreparedTask:
+  """A task's entry in a manifest that lies in `folder`."""
+  return PreparedTask(**{
+      **entry,
+      'path': folder / entry['path'],
+      'shards': tuple(File(**s) for s in entry['shards']),
+      'lengths': File(**entry['lengths']),
+      'tokens': {side: TokenStats(**entry['tokens'][side]) for side in SIDES},
+  })
+
+
+def sha256_of(path: str | os.PathLike) -> str:
+  with open(path, 'rb') as f:
+    return hashlib.file_digest(f, 'sha256').hexdigest()
+
+
+def check_file(folder: pathlib.Path, file: File, task: str, hashed: bool) -> None:
+  """Raises UserError unless a prepared file is there and is what the manifest says."""
+  path = folder / file.file
+  try:
+    size = path.stat().st_size
+  except OSError as e:
+    raise UserError(
+        'A file of prepared data is missing.', where=f'task {task}, {path}',
+        got=e.strerror or str(e), expected=f'{file.bytes} bytes', hint=PREPARE_AGAIN,
+    ) from e
+  if size != file.bytes:
+    raise UserError(
+        'A file of prepared data is truncated or was changed.', where=f'task {task}, {path}',
+        got=f'{size} bytes', expected=f'{file.bytes} bytes', hint=PREPARE_AGAIN,
+    )
+  if hashed and sha256_of(path) != file.sha256:
+    raise UserError(
+        'A file of prepared data is corrupted.', where=f'task {task}, {path}',
+        got=f'sha256 {sha256_of(path)[:16]}', expected=f'sha256 {file.sha256[:16]}',
+        hint=PREPARE_AGAIN,
+    )
+
+
+def check_files(tasks: Sequence[PreparedTask], verify: bool | None = None) -> None:
+  """Checks presence and size of all files of tasks, and their hashes.
+
+  Args:
+    tasks: the tasks.
+    verify: whether to read and hash the files; None: if they are at most HASH_UP_TO_BYTES.
+
+  Raises:
+    UserError: naming the first file that is missing, truncated or corrupted.
+  """
+  files = [(t.path, f, t.name) for t in tasks for f in (*t.shards, t.lengths)]
+  for folder, file, task in files:
+    check_file(folder, file, task, hashed=False)
+  if verify is None:
+    verify = sum(file.bytes for _, file, _ in files) <= HASH_UP_TO_BYTES
+  if verify:
+    with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+      list(pool.map(lambda f: check_file(*f, hashed=True), files))
+
+
+def open_lengths(task: PreparedTask) -> np.ndarray:
+  """Lengths of a task's examples: int32 [examples, 2], memory-mapped.
+
+  Raises:
+    UserError: the file is no such array, or the shards hold another number of records.
+  """
+  path = task.path / task.lengths.file
+  try:
+    lengths = np.load(path, mmap_mode='r', allow_pickle=False)
+  except (OSError, ValueError, EOFError) as e:
+    raise UserError(
+        'The lengths of a prepared task cannot be read.', where=f'task {task.name}, {path}',
+        got=str(e), hint=PREPARE_AGAIN,
+    ) from e
+  records = sum(s.records for s in task.shards)
+  if lengths.shape != (task.num_examples, 2) or records != task.num_examples:
+    raise UserError(
+        'A prepared task does not hold as many examples as its manifest says.',
+        where=f'task {task.name}, {path}', got=f'lengths {lengths.shape}, {records} records',
+        expected=f'({task.num_examples}, 2), {task.num_examples} records', hint=PREPARE_AGAIN,
+    )
+  return lengths

@@ -1,0 +1,125 @@
+"""Writes one prepared task: shards of records, their lengths, and what to tell about them."""
+
+from __future__ import annotations
+
+import collections
+import os
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from array_record.python import array_record_module
+
+from flanjax.input.manifest import SIDES, sha256_of
+from flanjax.input.records import WRITER_OPTIONS, Example, encode
+
+# Fixed, so that the files do not depend on how many processes there are.
+RECORDS_PER_SHARD = 1 << 16
+
+
+def shard_name(split: str, index: int, count: int) -> str:
+  """'train-00000-of-00003.array_record'."""
+  return f'{split}-{index:05d}-of-{count:05d}.array_record'
+
+
+class TaskWriter:
+  """Collects the examples of a task into the files of a folder.
+
+    writer = TaskWriter(folder, 'train')
+    for example in examples:
+      writer.add(example)
+    entry = writer.close()
+
+  Args:
+    folder: an existing, empty folder.
+    split: the split that the files are named after.
+    records_per_shard: when a new shard is begun.
+  """
+
+  def __init__(
+      self, folder: pathlib.Path, split: str, records_per_shard: int = RECORDS_PER_SHARD
+  ):
+    self._folder, self._split = folder, split
+    self._records_per_shard = records_per_shard
+    self._writer = None
+    self._lengths: list[tuple[int, int]] = []
+    self._max_id = dict.fromkeys(SIDES, 0)
+    self._templates: collections.Counter[int] = collections.Counter()
+
+  def __len__(self) -> int:
+    return len(self._lengths)
+
+  def _part(self, index: int) -> pathlib.Path:
+    return self._folder / f'part-{index:05d}'
+
+  def add(self, example: Example) -> None:
+    if len(self) % self._records_per_shard == 0:
+      self.close_shard()
+      path = self._part(len(self) // self._records_per_shard)
+      self._writer = array_record_module.ArrayRecordWriter(os.fspath(path), WRITER_OPTIONS)
+    self._writer.write(encode(example))
+    for side in SIDES:
+      self._max_id[side] = max(self._max_id[side], int(getattr(example, side).max(initial=0)))
+    self._lengths.append((len(example.inputs), len(example.targets)))
+    self._templates[example.template_id] += 1
+
+  def close_shard(self) -> None:
+    if self._writer is not None:
+      self._writer.close()
+      self._writer = None
+
+  def close(self) -> dict[str, Any]:
+    """Finishes the files.
+
+    Returns:
+      the manifest's entries about them: num_examples, shards, lengths, tokens, templates.
+    """
+    self.close_shard()
+    counts = [
+        min(self._records_per_shard, len(self) - begin)
+        for begin in range(0, len(self), self._records_per_shard)
+    ]
+    shards = []
+    for i, records in enumerate(counts):
+      path = self._folder / shard_name(self._split, i, len(counts))
+      os.replace(self._part(i), path)
+      shards.append({**_file_entry(path), 'records': records})
+    lengths = np.array(self._lengths, np.int32).reshape(-1, 2)
+    path = self._folder / f'{self._split}.lengths.npy'
+    np.save(path, lengths)
+    return {
+        'num_examples': len(self),
+        'shards': shards,
+        'lengths': _file_entry(path),
+        'tokens': {side: _statistics(lengths[:, i], self._max_id[side])
+                   for i, side in enumerate(SIDES)},
+        'templates': {str(t): self._templates[t] for t in sorted(self._templates)},
+    }
+
+
+def _file_entry(path: pathlib.Path) -> dict[str, Any]:
+  return {'file': path.name, 'sha256': sha256_of(path), 'bytes': path.stat().st_size}
+
+
+def _statistics(lengths: np.ndarray, max_id: int) -> dict[str, float]:
+  if not len(lengths):
+    return {'total': 0, 'mean': 0.0, 'std': 0.0, 'min': 0, 'max': 0, 'max_id': 0}
+  return {
+      'total': int(lengths.sum()),
+      'mean': float(lengths.mean()),
+      'std': float(lengths.std()),
+      'min': int(lengths.min()),
+      'max': int(lengths.max()),
+      'max_id': max_id,
+  }
+
+
+def write_examples(
+    folder: pathlib.Path, split: str, examples: Iterable[Example], **options: Any
+) -> Mapping[str, Any]:
+  """Writes a task's examples at once; see `TaskWriter.close`."""
+  writer = TaskWriter(folder, split, **options)
+  for example in examples:
+    writer.add(example)
+  return writer.close()

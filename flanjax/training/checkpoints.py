@@ -1,0 +1,220 @@
+"""Checkpoints of everything that a run needs to go on as if it had not stopped.
+
+`MODEL_DIR/checkpoints/<step>/` is written by Orbax, whole or not at all. It has the items
+`params`, `opt_state` (a flat dict of arrays) and `position`: the step, the fingerprint of the
+batches, and how many examples of each task were drawn.
+"""
+
+from __future__ import annotations
+
+import logging
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from flanjax import errors
+from flanjax.interop import safetensors
+from flanjax.training.state import TrainState
+
+_log = logging.getLogger(__name__)
+
+FOLDER = 'checkpoints'
+
+
+def _flat(tree: Any) -> dict[str, Any]:
+  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+  return {jax.tree_util.keystr(path, simple=True, separator='/'): leaf for path, leaf in leaves}
+
+
+def _shape_dtype(x: Any) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, 'sharding', None))
+
+
+def _saved_shapes(folder: pathlib.Path, item: str) -> dict[str, tuple[int, ...]]:
+  """Name -> shape of what a checkpoint's item holds."""
+  metadata = ocp.PyTreeCheckpointer().metadata(folder / item).item_metadata
+  if metadata is None:
+    raise ValueError(f'{folder / item} has no metadata')
+  # opt_state is a dict whose keys hold slashes already.
+  return {name: tuple(leaf.shape) for name, leaf in safetensors.flatten(metadata.tree).items()}
+
+
+def _check_shapes(folder: pathlib.Path, saved: Mapping[str, tuple], wanted: Mapping[str, Any]):
+  """UserError naming the first parameter that is missing, too many or of another shape."""
+  for name in sorted(set(saved) | set(wanted)):
+    got = saved.get(name, 'none')
+    expected = tuple(wanted[name].shape) if name in wanted else 'none'
+    if got != expected:
+      raise errors.UserError(
+          f'the checkpoint is of another model: parameter {name}', where=str(folder),
+          got=f'shape {got}', expected=f'shape {expected}',
+          hint='use another MODEL_DIR, or the model and optimizer that wrote this one')
+
+
+class Checkpointer:
+  """Writes and reads the checkpoints of one run.
+
+  Args:
+    model_dir: the run's folder.
+    keep: how many checkpoints are kept, the newest; None keeps all.
+  """
+
+  def __init__(self, model_dir: str | pathlib.Path, keep: int | None = 3):
+    self.folder = pathlib.Path(model_dir).absolute() / FOLDER
+    self._manager = ocp.CheckpointManager(
+        self.folder,
+        item_names=('params', 'opt_state', 'position'),
+        options=ocp.CheckpointManagerOptions(
+            max_to_keep=keep, cleanup_tmp_directories=True, save_root_metadata=False))
+    self.newest: int | None = self._manager.latest_step()
+
+  @property
+  def newest_folder(self) -> pathlib.Path | None:
+    """Where the newest checkpoint lies."""
+    return None if self.newest is None else self.folder / str(self.newest)
+
+  def save(self, state: TrainState, position: Mapping[str, Any]) -> None:
+    """Copies `state` to the host at once and writes it in the background.
+
+    A step that is saved already is not saved again.
+    """
+    if jax.default_backend() == 'cpu':
+      # There "to the host" is no copy, and the next step overwrites a donated state.
+      state = jax.tree.map(jax.numpy.copy, state)
+    step = int(state.step)
+    if step == self.newest:
+      return
+    self._manager.save(step, args=ocp.args.Composite(
+        params=ocp.args.StandardSave(state.params),
+        opt_state=ocp.args.StandardSave(_flat(state.opt_state)),
+        position=ocp.args.JsonSave({'step': step, **position})), force=True)
+    self.newest = step
+
+  def wait(self) -> None:
+    """Returns when what was saved is on disk."""
+    self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    self._manager.wait_until_finished()
+    self._manager.close()
+
+  def reached_preemption(self, step: int) -> bool:
+    """Whether all processes agreed to stop at `step` because one of them was told to."""
+    return self._manager.reached_preemption(step)
+
+  def restore(self, template: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
+    """-> the newest readable state and its position, or None where nothing was saved.
+
+    One that cannot be read is reported, moved aside and the next older one tried.
+
+    Args:
+      template: a state of the shapes and shardings to be restored.
+
+    Raises:
+      UserError: none can be read, or the newest is of another model.
+    """
+    unreadable = []
+    for step in sorted(self._manager.all_steps(), reverse=True):
+      try:
+        restored = self._restore(step, template)
+      except errors.UserError:
+        raise
+      except Exception as error:  # pylint: disable=broad-except
+        # Orbax, TensorStore and JSON each have their own errors for a damaged file.
+        _log.warning('checkpoint %s cannot be read, trying an older one: %s',
+                     self.folder / str(step), error)
+        unreadable.append(step)
+        continue
+      self._set_aside(unreadable)
+      self.newest = step
+      return restored
+    if unreadable:
+      raise errors.UserError('no checkpoint can be read', where=str(self.folder),
+                             got=f'steps {unreadable}', hint='remove the folder to start again')
+    return None
+
+  def _restore(self, step: int, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
+    folder = self.folder / str(step)
+    opt_state = _flat(template.opt_state)
+    _check_shapes(folder, _saved_shapes(folder, 'params'), _flat(template.params))
+    _check_shapes(folder, _saved_shapes(folder, 'opt_state'), opt_state)
+    restored = self._manager.restore(step, args=ocp.args.Composite(
+        params=ocp.args.StandardRestore(jax.tree.map(_shape_dtype, template.params)),
+        opt_state=ocp.args.StandardRestore(jax.tree.map(_shape_dtype, opt_state)),
+        position=ocp.args.JsonRestore()))
+    treedef = jax.tree.structure(template.opt_state)
+    leaves = [restored.opt_state[name] for name in opt_state]
+    count = jax.device_put(np.int32(restored.position['step']), template.step.sharding)
+    state = TrainState(count, restored.params, jax.tree.unflatten(treedef, leaves))
+    return state, restored.position
+
+  def _set_aside(self, steps: list[int]) -> None:
+    """Renames them, so that the run can write these steps again."""
+    if not steps:
+      return
+    if jax.process_index() == 0:
+      for step in steps:
+        folder, number = self.folder / str(step), 0
+        while (aside := folder.with_name(f'unreadable-{step}-{number}')).exists():
+          number += 1
+        folder.rename(aside)
+    ocp.multihost.sync_global_processes('flanjax:set_aside')
+    self._manager.reload()
+
+
+def _steps(folder: pathlib.Path) -> list[int]:
+  if not folder.is_dir():
+    return []
+  return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
+
+
+def _find(path: pathlib.Path, step: int | None) -> pathlib.Path:
+  """The folder of one checkpoint, given that, the folder of all of them, or a run's."""
+  if (path / 'params').is_dir():
+    return path
+  for folder in (path / FOLDER, path):
+    steps = _steps(folder)
+    if steps and step is not None and step not in steps:
+      raise errors.UserError('no checkpoint of this step', where=str(folder), got=step,
+                             expected=f'one of {steps}')
+    if steps:
+      return folder / str(steps[-1] if step is None else step)
+  raise errors.UserError(
+      'no checkpoint here', where=str(path),
+      expected='a run folder, one of its checkpoints, or a .safetensors file')
+
+
+def restore_params(
+    path: str | pathlib.Path, step: int | None = None
+) -> tuple[dict[str, Any], int]:
+  """-> parameters as numpy arrays, and the step they are of.
+
+  Args:
+    path: a run's folder, a checkpoint's, one that holds params.safetensors, or such a file.
+    step: which checkpoint of a run; the newest unless given.
+
+  Raises:
+    UserError: there is none, or it cannot be read.
+  """
+  path = pathlib.Path(path).absolute()
+  if not path.exists():
+    raise errors.UserError('no such checkpoint', where=str(path))
+  if path.is_dir() and not _steps(path / FOLDER) and (path / 'params.safetensors').exists():
+    path /= 'params.safetensors'
+  if path.is_file():
+    params, metadata = safetensors.load_params(path)
+    return params, int(metadata.get('step', 0))
+  folder = _find(path, step)
+  try:
+    with ocp.PyTreeCheckpointer() as checkpointer:
+      tree = checkpointer.metadata(folder / 'params').item_metadata.tree
+      as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+      params = checkpointer.restore(folder / 'params', restore_args=as_numpy)
+  except Exception as error:  # pylint: disable=broad-except
+    raise errors.UserError('the checkpoint cannot be read', where=str(folder),
+                           got=error) from error
+  return params, int(folder.name) if folder.name.isdigit() else 0

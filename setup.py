@@ -1,0 +1,57 @@
+"""Packaging: `tasks/` ships as flanjax.tasks, `gin/` as data of flanjax.gin."""
+
+import setuptools
+
+_COMPARISON = ['torch', 'transformers']
+
+setuptools.setup(
+    name='flanjax',
+    version='0.1.0',
+    description='Instruction tuning in JAX: tasks, templates, held-out clusters.',
+    license='Apache-2.0',
+    python_requires='>=3.11',
+    package_dir={'flanjax.tasks': 'tasks', 'flanjax.gin': 'gin'},
+    packages=(
+        setuptools.find_packages(include=['flanjax', 'flanjax.*'])
+        + ['flanjax.tasks']
+        + [f'flanjax.tasks.{p}' for p in setuptools.find_packages('tasks')]
+        + ['flanjax.gin']
+    ),
+    package_data={
+        'flanjax.gin': ['**/*.gin'],
+        'flanjax.tasks': ['mini/base/*'],
+    },
+    install_requires=[
+        'absl-py>=2.0',
+        'array_record>=0.8',
+        'etils[epath]>=1.10',
+        'flax>=0.12,<0.13',
+        'gin-config>=0.5',
+        'grain>=0.2.12',
+        # TFDS imports it while preparing data and does not declare it.
+        'importlib_resources>=6.0',
+        'jax>=0.10,<0.12',
+        'jinja2>=3.1',
+        'matplotlib>=3.8',
+        'msgpack>=1.0',
+        'numpy>=2.0',
+        'optax>=0.2.5',
+        'orbax-checkpoint>=0.11.30',
+        'rich>=13',
+        'rouge-score>=0.1.2',
+        'sacrebleu>=2.4',
+        'safetensors>=0.5',
+        'scikit-learn>=1.4',
+        'scipy>=1.13',
+        'sentencepiece>=0.2',
+        'seqio==0.0.20',
+        'tensorboardX>=2.6',
+        'tensorflow>=2.18',
+        'tensorflow-datasets>=4.9.7',
+    ],
+    extras_require={
+        'test': ['pytest>=8', 'pytest-xdist>=3', 'ruff'],
+        'comparison': _COMPARISON,
+    },
+    entry_points={'console_scripts': ['flanjax=flanjax.cli:main']},
+)

@@ -1,0 +1,154 @@
+"""Cluster `commonsense`: which of two things makes more sense?"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from flanjax.data import TaskSpec, Template, metrics, register
+from flanjax.tasks.flan2021._common import SUITE, held_back, one_line, pick
+
+
+def copa_fields(example):
+  """Fields: the event `premise`, and `question`, which is 'cause' or 'effect'.
+
+  `opening` is the premise without its full stop and `link` the words that join it to the
+  option; `reverse` is the other one of 'cause' and 'effect'.
+  """
+  premise = one_line(example['premise'])
+  options = tf.stack([one_line(example['choice1']), one_line(example['choice2'])])
+  is_cause = example['question'] == 'cause'
+  return {
+      'premise': premise,
+      'opening': tf.strings.regex_replace(premise, r'[.!?]+$', ''),
+      'question': example['question'],
+      'reverse': tf.where(is_cause, 'effect', 'cause'),
+      'ask': tf.where(is_cause, 'How did this come about?', 'What came of this?'),
+      'ask_back': tf.where(is_cause, 'And what did that lead to?', 'And what had brought that on?'),
+      'link': tf.where(is_cause, 'because', 'and so'),
+      'options': options,
+      'answer': pick(options, example['label']),
+  }
+
+
+COPA_TEMPLATES = [
+    Template('{premise}\n\n{ask} Take your pick:\n\n{options_}', '{answer}'),
+    Template(
+        'Something happened: {premise} Which of these is the likelier {question}?\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'Two sentences are offered as the {question} of an event, but only one of them makes '
+        'sense in that role.\n\nEvent: {premise}\n\n{options_}\n\nWhich one is it?',
+        '{answer}',
+    ),
+    Template(
+        'Join the beginning of this sentence to the ending that suits it better.\n\n'
+        '{opening}, {link} ...\n\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        '{options_}\n\nOne of the two sentences above gives the {question} of what you read '
+        'here. Pick it out.\n\n{premise}',
+        '{answer}',
+    ),
+    Template(
+        'Use your knowledge of everyday life to choose between the two sentences.\n\n'
+        'What happened: {premise}\nWanted: its {question}\n{options_}\nChoice:',
+        '{answer}',
+    ),
+    Template(
+        'A friend tells you this: "{premise}" You do not hear the rest, so you guess at the '
+        '{question}. Of the possibilities below, which would you bet on?\n\n{options_}',
+        '{answer}',
+    ),
+    Template('Event: {premise}\n{options_}\nMore plausible {question}:', '{answer}'),
+    Template(
+        'Think of something that could well be the {reverse} of the event described below, and '
+        'put it in one short sentence.\n\n{answer}',
+        '{premise}',
+    ),
+    Template('Ann: {answer}\nBen: {ask_back}\nAnn:', '{premise}'),
+]
+
+register(
+    TaskSpec(
+        name='copa',
+        cluster='commonsense',
+        source=held_back('super_glue/copa:1.0.2', 50),
+        fields=copa_fields,
+        templates=COPA_TEMPLATES,
+        metric_fns=[metrics.accuracy],
+        suite=SUITE,
+        citation='Roemmele et al. 2011, Choice of Plausible Alternatives; '
+        'Wang et al. 2019, SuperGLUE',
+        licence='not stated',
+    )
+)
+
+
+def piqa_fields(example):
+  options = tf.stack([one_line(example['sol1']), one_line(example['sol2'])])
+  return {
+      'goal': one_line(example['goal']),
+      'options': options,
+      'answer': pick(options, example['label']),
+  }
+
+
+# A goal may be a sentence, a question, the beginning of a sentence or a single noun.
+PIQA_TEMPLATES = [
+    Template('Goal: {goal}\n\nWhich of these will work better?\n\n{options_}', '{answer}'),
+    Template(
+        '{goal}\n\nHere are two suggestions. Only one of them is sensible; which?\n\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'A collection of household tips is being checked before it goes to print. Under the '
+        'heading\n\n{goal}\n\nthere are two drafts:\n\n{options_}\n\n'
+        'Which draft gives good advice?',
+        '{answer}',
+    ),
+    Template(
+        '{options_}\n\nWhich of these two lines would come from somebody with practical '
+        'experience of the following?\n\n{goal}',
+        '{answer}',
+    ),
+    Template(
+        'Someone has just come to me with this: {goal}\nWhat should I tell them?\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'Rely on what you know about ordinary objects and materials to find the better text.\n\n'
+        'Topic: {goal}\n{options_}\nBetter text:',
+        '{answer}',
+    ),
+    Template('Problem: {goal}\n{options_}\nSolution:', '{answer}'),
+    Template(
+        'Picture yourself trying out both of the ideas below, and then name the one that gets '
+        'you where you want to be.\n\nWhat you have in mind: {goal}\n\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'What might a person who follows this advice be trying to do?\n\n{answer}',
+        '{goal}',
+    ),
+    Template(
+        'Tip: {answer}\n\nGive the heading under which this tip could stand in a book of '
+        'practical advice.',
+        '{goal}',
+    ),
+]
+
+register(
+    TaskSpec(
+        name='piqa',
+        cluster='commonsense',
+        source=held_back('piqa:1.0.0', 100),
+        fields=piqa_fields,
+        templates=PIQA_TEMPLATES,
+        metric_fns=[metrics.accuracy],
+        suite=SUITE,
+        citation='Bisk et al. 2020, PIQA: Reasoning about Physical Commonsense',
+        licence='not stated',
+    )
+)

@@ -1,0 +1,264 @@
+"""The suite flan2021: its facts, its templates, and how they read on real data."""
+
+import difflib
+import itertools
+import re
+
+import numpy as np
+import pytest
+import seqio
+
+import flanjax.tasks.flan2021  # noqa: F401 (registers the suite)
+from flanjax.data import Template, catalogue, clusters, metrics, mixtures, preprocessors, specs, vocabularies
+
+# task: cluster, TFDS name, examples in train, validation and test, inverted templates.
+FACTS = {
+    'arc_easy': ('closed_book_qa', 'ai2_arc/ARC-Easy:1.0.0', (2051, 200, 2376), 2),
+    'arc_challenge': ('closed_book_qa', 'ai2_arc/ARC-Challenge:1.0.0', (919, 200, 1172), 2),
+    'copa': ('commonsense', 'super_glue/copa:1.0.2', (350, 50, 100), 2),
+    'piqa': ('commonsense', 'piqa:1.0.0', (16013, 100, 1838), 2),
+    'definite_pronoun_resolution': (
+        'coreference', 'definite_pronoun_resolution:1.1.0', (1122, 200, 564), 0,
+    ),
+    'winogrande': ('coreference', 'winogrande:1.2.0', (30000, 200, 1267), 0),
+    'wsc': ('coreference', 'super_glue/wsc:1.0.2', (504, 50, 104), 0),
+    'trec': ('misc', 'trec:1.0.0', (5252, 200, 500), 1),
+    'cola': ('misc', 'glue/cola:2.0.0', (8351, 200, 1043), 2),
+    'wic': ('misc', 'super_glue/wic:1.0.2', (5228, 200, 638), 1),
+    'rte': ('nli', 'super_glue/rte:1.0.2', (2290, 200, 277), 1),
+    'cb': ('nli', 'super_glue/cb:1.0.2', (200, 50, 56), 1),
+    'wnli': ('nli', 'glue/wnli:2.0.0', (605, 30, 71), 0),
+    'glue_mrpc': ('paraphrase', 'glue/mrpc:2.0.0', (3468, 200, 408), 1),
+    'stsb': ('paraphrase', 'glue/stsb:2.0.0', (5649, 100, 1500), 2),
+    'multirc': ('reading_comprehension', 'super_glue/multirc:1.0.2', (27043, 200, 4848), 2),
+    'sst2': ('sentiment', 'glue/sst2:2.0.0', (30000, 200, 872), 2),
+    'common_gen': ('struct_to_text', 'gem/common_gen:1.1.0', (30000, 200, 993), 2),
+    'aeslc': ('summarization', 'aeslc:1.0.0', (14436, 200, 1906), 2),
+    'samsum': ('summarization', 'samsum:1.0.0', (14732, 200, 819), 2),
+}
+WITHOUT_OPTIONS = {'common_gen', 'aeslc', 'samsum'}
+# Enough of the test split to hold every label, and several questions of MultiRC.
+NUM_EXAMPLES = 60
+
+every_task = pytest.mark.parametrize('name', FACTS)
+
+
+@pytest.fixture(autouse=True)
+def byte_vocabulary():
+  vocabularies.set_default('bytes')
+  yield
+  vocabularies.set_default(None)
+
+
+def elements(name, split='test'):
+  dataset = seqio.TaskRegistry.get(name).get_dataset(split=split, shuffle=False)
+  return list(dataset.take(NUM_EXAMPLES).as_numpy_iterator())
+
+
+def fields_of(name, count, split='train'):
+  spec = specs.get(name)
+  source = seqio.TaskRegistry.get(f'{name}_type_0').source
+  dataset = preprocessors.to_fields(source.get_dataset(split, shuffle=False), spec)
+  for x in dataset.take(count).as_numpy_iterator():
+    yield {
+        k: v.decode() if isinstance(v, bytes) else [t.decode() for t in v]
+        for k, v in x['fields'].items()
+    }
+
+
+def raw(name, count, split='train'):
+  source = specs.get(name).source
+  return list(source.get_dataset(split, shuffle=False).take(count).as_numpy_iterator())
+
+
+def wording(template):
+  """The template's own words: no slots, no punctuation."""
+  return re.findall(r'\w+', re.sub(r'\{\w+\}', ' ', template.inputs.lower()))
+
+
+def near_duplicates(templates):
+  """Pairs of templates of which more than half of the wording is the same."""
+  return [
+      (i, j)
+      for (i, a), (j, b) in itertools.combinations(enumerate(templates), 2)
+      if difflib.SequenceMatcher(None, wording(a), wording(b), autojunk=False).ratio() > 0.5
+  ]
+
+
+def test_the_suite_holds_these_tasks_in_the_clusters_of_the_paper():
+  assert {s.name: s.cluster for s in specs.all_specs('flan2021')} == {
+      name: fact[0] for name, fact in FACTS.items()
+  }
+
+
+@every_task
+def test_the_tfds_version_is_pinned(name):
+  assert specs.get(name).source.tfds_dataset.name == FACTS[name][1]
+
+
+@every_task
+def test_there_are_ten_templates_and_at_most_three_are_inverted(name):
+  spec = specs.get(name)
+  inverted = [t for t in spec.templates if t.inverted]
+  assert len(spec.templates) == 10
+  assert len(inverted) == FACTS[name][3] <= 3
+
+
+@every_task
+def test_no_template_repeats_another(name):
+  assert not near_duplicates(specs.get(name).templates)
+
+
+def test_a_near_duplicate_would_be_noticed():
+  first = Template('Read this text and say what it is about: {body}', '{answer}')
+  second = Template('{body}\n\nRead the text above and say what it is about.', '{answer}')
+  other = Template('{body}\nTopic:', '{answer}')
+  assert near_duplicates([first, second, other]) == [(0, 1)]
+
+
+@every_task
+def test_a_template_asks_for_what_it_does_not_give_away(name):
+  for template in specs.get(name).templates:
+    asked, given = (set(re.findall(r'\{(\w+)\}', t)) for t in (template.targets, template.inputs))
+    assert asked and not asked & given
+    assert template.inverted or template.targets == '{answer}'
+    assert ('options_' in given) == (not template.inverted and name not in WITHOUT_OPTIONS)
+
+
+@every_task
+def test_templates_are_cleanly_typed(name):
+  for text in (t.inputs for t in specs.get(name).templates):
+    assert text == text.strip() and text.isascii()
+    assert not re.search(r' \n|\n{3}|  |\t', text)
+    assert not re.search(r'\w\{|\}\w', text), 'a letter clings to a slot'
+    assert text.count('"') % 2 == 0
+
+
+def test_wnli_and_wsc_never_stand_on_both_sides():
+  by_nli = clusters.holdout('flan2021', 'nli')
+  assert {s.name for s in by_nli.excluded} == {'wsc', 'glue_mrpc', 'stsb'}
+  assert {'winogrande', 'definite_pronoun_resolution'} <= {s.name for s in by_nli.train}
+  by_coreference = clusters.holdout('flan2021', 'coreference')
+  assert {s.name for s in by_coreference.excluded} == {'wnli'}
+  assert 'winograd_schema' in specs.get('wnli').all_lineage & specs.get('wsc').all_lineage
+
+
+def test_the_nli_holdout_trains_outside_nli_and_evaluates_on_it():
+  trained = mixtures.tasks_of('flan2021_holdout_nli_train')
+  evaluated = mixtures.tasks_of('flan2021_holdout_nli_eval')
+  assert len(trained) == 14
+  assert {specs.parse_task_name(t).spec.name for t in evaluated} == {'rte', 'cb', 'wnli'}
+  # 9 + 9 + 10 templates, by generation and by ranking.
+  assert len(evaluated) == 56
+
+
+@pytest.mark.real_data
+@every_task
+def test_the_splits_have_the_sizes_of_flan(name):
+  task = seqio.TaskRegistry.get(f'{name}_type_0')
+  sizes = tuple(task.num_input_examples(s) for s in ('train', 'validation', 'test'))
+  assert sizes == FACTS[name][2]
+
+
+@pytest.mark.real_data
+@every_task
+def test_every_template_renders_on_real_examples(name):
+  problems = catalogue.check_task(name, num_examples=NUM_EXAMPLES)
+  assert not [p for p in problems if p.message != 'two options are the same']
+
+
+@pytest.mark.real_data
+@every_task
+def test_rendered_text_is_tidy_and_keeps_its_target_from_view(name):
+  spec = specs.get(name)
+  for fields in fields_of(name, NUM_EXAMPLES, 'test'):
+    if 'options' in fields:
+      assert fields['answer'] in fields['options']
+    for template in spec.templates:
+      inputs, targets = template.render(fields)
+      assert inputs == inputs.strip() and targets == targets.strip() and targets
+      assert '\r' not in inputs + targets
+      assert not re.search(r'[ \t]\n', inputs + targets)
+
+
+@pytest.mark.real_data
+@every_task
+def test_perfect_predictions_score_perfect(name):
+  task = seqio.TaskRegistry.get(f'{name}_type_0')
+  # ROUGE-2 of a single word is 0 by definition, even against itself.
+  examples = [x for x in elements(task.name) if b' ' in x['targets_pretokenized'] or name != 'aeslc']
+  predictions = [x['targets_pretokenized'].decode() for x in examples]
+  targets = [task.postprocess_fn(p, example=x, is_target=True) for p, x in zip(predictions, examples)]
+  predictions = [task.postprocess_fn(p, example=x, is_target=False) for p, x in zip(predictions, examples)]
+  for metric_fn in task.metric_fns:
+    scores = metric_fn(targets, predictions)
+    assert scores == pytest.approx(dict.fromkeys(scores, 100.0)), metric_fn
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize('name', [n for n in FACTS if n not in WITHOUT_OPTIONS])
+def test_ranking_the_right_option_first_scores_perfect(name):
+  task = seqio.TaskRegistry.get(f'{name}_type_0_scoring_eval')
+  rows = elements(task.name)
+  texts = [x['targets_pretokenized'].decode() for x in rows]
+  targets = [task.postprocess_fn(t, example=x, is_target=True) for t, x in zip(texts, rows)]
+  right = np.array([float(x['is_correct']) for x in rows])
+  assert metrics.rank_accuracy(targets, right) == {'accuracy': 100.0}
+  assert metrics.rank_accuracy(targets, -right) == {'accuracy': 0.0}
+
+
+@pytest.mark.real_data
+def test_labels_keep_the_order_of_the_options():
+  for name, column in [('rte', 'label'), ('cb', 'label'), ('wnli', 'label'), ('glue_mrpc', 'label'),
+                       ('trec', 'label-coarse'), ('cola', 'label'), ('wic', 'label')]:
+    for example, fields in zip(raw(name, 30), fields_of(name, 30)):
+      assert fields['options'].index(fields['answer']) == example[column]
+
+
+@pytest.mark.real_data
+def test_stsb_rounds_the_similarity_to_a_whole_number():
+  for example, fields in zip(raw('stsb', NUM_EXAMPLES), fields_of('stsb', NUM_EXAMPLES)):
+    assert fields['answer'] == f'{example["label"]:.0f}'
+
+
+@pytest.mark.real_data
+def test_wsc_marks_one_word_and_changes_no_other():
+  for example, fields in zip(raw('wsc', 504), fields_of('wsc', 504)):
+    marked = re.findall(r'\*([^*]+)\*', fields['text'])
+    assert [m.lower() for m in marked] == [fields['pronoun'].lower()]
+    assert fields['text'].replace('*', '') == ' '.join(example['text'].decode().split())
+
+
+@pytest.mark.real_data
+def test_winogrande_options_are_fillings_with_the_rest_of_the_sentence():
+  for example, fields in zip(raw('winogrande', 30), fields_of('winogrande', 30)):
+    filling = example['option2' if example['label'] else 'option1'].decode()
+    whole = example['sentence'].decode().replace('_', filling)
+    assert f'{fields["context"]} {fields["answer"]}'.split() == whole.split()
+
+
+@pytest.mark.real_data
+def test_arc_keeps_questions_with_four_choices():
+  assert all(len(f['options']) == 4 for f in fields_of('arc_challenge', 2000))
+  assert len(list(fields_of('arc_challenge', 2000))) < 919
+
+
+@pytest.mark.real_data
+def test_common_gen_is_judged_against_all_references():
+  assert all(f['answers'] == [f['answer']] for f in fields_of('common_gen', 5, 'train'))
+  examples = zip(raw('common_gen', 30, 'test'), fields_of('common_gen', 30, 'test'))
+  for example, fields in examples:
+    assert len(fields['answers']) == len({' '.join(r.decode().split()) for r in example['references']})
+
+
+@pytest.mark.real_data
+def test_samsum_puts_attachments_into_words():
+  dialogues = [f['dialogue'] for f in fields_of('samsum', 400)]
+  assert any('(photo)' in d for d in dialogues)
+  assert not any(re.search(r'<\w|file_', d) for d in dialogues)
+  assert all(len(d.split('\n')) > 1 for d in dialogues)
+
+
+@pytest.mark.real_data
+def test_an_email_of_aeslc_is_on_one_line():
+  assert all('\n' not in f['body'] and f['body'] for f in fields_of('aeslc', NUM_EXAMPLES))

@@ -1,0 +1,108 @@
+import jax
+import numpy as np
+import pytest
+
+from flanjax.errors import UserError
+from flanjax.evaluation import predict
+from flanjax.models import t5
+
+CONFIG = t5.T5Config(
+    vocab_size=40, emb_dim=16, num_heads=2, head_dim=8, mlp_dim=32,
+    num_encoder_layers=1, num_decoder_layers=1,
+)  # fmt: skip
+STEPS = 6
+
+
+@pytest.fixture(scope='module')
+def model():
+  return t5.EncoderDecoderModel(CONFIG)
+
+
+@pytest.fixture(scope='module')
+def params(model):
+  # Scaled up: a fresh model is nearly indifferent, and indifference hides mistakes.
+  return jax.tree.map(lambda p: 3.0 * np.asarray(p), model.init(jax.random.key(1)))
+
+
+def _sequences(rng, n, longest):
+  return [rng.integers(2, 40, rng.integers(1, longest + 1)).tolist() + [1] for _ in range(n)]
+
+
+@pytest.fixture(scope='module')
+def pairs():
+  rng = np.random.default_rng(0)
+  return list(zip(_sequences(rng, 11, 30), _sequences(rng, 11, 12)))
+
+
+def test_answers_and_scores_do_not_depend_on_batch_size_and_padding(model, params, pairs):
+  inputs = [x for x, _ in pairs]
+  alone = predict.Predictor(model, params, batch_size=1, input_multiple=48, target_multiple=20)
+  together = predict.Predictor(model, params, batch_size=4)
+  assert alone.generate(inputs, STEPS) == together.generate(inputs, STEPS)
+  np.testing.assert_allclose(alone.score(pairs), together.score(pairs), rtol=1e-4)
+
+
+def test_score_is_the_summed_log_likelihood_of_the_targets(model, params, pairs):
+  scores = predict.Predictor(model, params, batch_size=4).score(pairs)
+  x, y = pairs[2]
+  batch = {
+      'encoder_input_tokens': np.array([x]),
+      'decoder_target_tokens': np.array([y]),
+      'decoder_input_tokens': np.array([[0] + y[:-1]]),
+  }
+  logits = np.asarray(jax.jit(model.logits)(params, batch)[0], np.float64)
+  log_probs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+  by_hand = sum(log_probs[i, token] for i, token in enumerate(y))
+  assert scores[2] == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_answers_end_before_the_end_token():
+  assert predict.until_end([5, 6, 1, 7, 0], eos_id=1) == [5, 6]
+  assert predict.until_end([5, 6, 0], eos_id=1) == [5, 6]
+  assert predict.until_end([1, 0, 0], eos_id=1) == []
+
+
+def test_lengths_are_few_and_hold_what_they_must():
+  lengths = [predict.padded_length(n, 32) for n in range(1, 2049)]
+  assert all(n <= padded < 2 * max(n, 32) for n, padded in enumerate(lengths, start=1))
+  assert len(set(lengths)) == 20
+  assert all(padded % 32 == 0 for padded in lengths)
+
+
+def test_every_request_is_in_one_batch_longest_first():
+  lengths = [3, 9, 1, 7, 7]
+  found = [b.tolist() for b in predict.batches(lengths, 2)]
+  assert found == [[1, 3], [4, 0], [2]]
+
+
+def test_two_models_of_one_config_share_their_programs(params, pairs):
+  first, second = (
+      predict.Predictor(t5.EncoderDecoderModel(CONFIG), params, batch_size=4) for _ in range(2)
+  )
+  first.score(pairs)
+  compiled = predict._score._cache_size()
+  second.score(pairs)
+  assert predict._score._cache_size() == compiled
+
+
+def test_fingerprint_tells_parameters_apart(model, params):
+  predictor = predict.Predictor(model, params)
+  same = predict.Predictor(model, dict(params), batch_size=2)
+  other = predict.Predictor(model, jax.tree.map(lambda p: p + 1e-3, params))
+  assert predictor.fingerprint == same.fingerprint != other.fingerprint
+
+
+def test_progress_ends_at_the_whole(model, params, pairs):
+  calls = []
+  predict.Predictor(model, params, batch_size=4).score(pairs, lambda *c: calls.append(c))
+  assert calls == [(4, 11), (8, 11), (11, 11)]
+
+
+def test_nothing_to_do_gives_nothing(model, params):
+  predictor = predict.Predictor(model, params)
+  assert predictor.generate([], STEPS) == [] and len(predictor.score([])) == 0
+
+
+def test_a_batch_of_no_rows_is_refused(model, params):
+  with pytest.raises(UserError, match='batch_size'):
+    predict.Predictor(model, params, batch_size=0)

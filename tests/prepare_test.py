@@ -1,0 +1,407 @@
+import functools
+import json
+import os
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+import seqio
+import tensorflow as tf
+
+import prepared_tasks
+from flanjax.data import Template, fingerprints, mixtures, prepare, specs, vocabularies
+from flanjax.errors import UserError
+from flanjax.input import manifest as manifest_lib
+from flanjax.input.mixture import open_mixture
+from flanjax.input.records import RecordReader, decode
+
+LENGTHS = {'inputs': 60, 'targets': 40}
+MIXTURE = 'prepare_suite_all_train'
+TASKS = ['prep_a_10templates', 'prep_b_10templates']
+
+
+@pytest.fixture(autouse=True)
+def registry():
+  known = set(seqio.TaskRegistry.names()), set(seqio.MixtureRegistry.names())
+  vocabularies.set_default('bytes')
+  yield
+  for spec in specs.all_specs(prepared_tasks.SUITE):
+    if spec.name not in prepared_tasks.SIZES:
+      specs.unregister(spec.name)
+  for names, added in zip(known, (seqio.TaskRegistry, seqio.MixtureRegistry)):
+    for name in set(added.names()) - names:
+      added.remove(name)
+  vocabularies.set_default(None)
+
+
+def _prepare(name, folder, **changes):
+  return prepare.prepare(
+      name, **{'sequence_length': LENGTHS, 'output_dir': folder, 'num_workers': 1, **changes}
+  )
+
+
+@pytest.fixture(scope='module')
+def prepared(tmp_path_factory):
+  vocabularies.set_default('bytes')
+  folder = tmp_path_factory.mktemp('prepared')
+  path = _prepare(MIXTURE, folder)
+  vocabularies.set_default(None)
+  return folder, path
+
+
+def _bytes(folder):
+  return {
+      str(p.relative_to(folder)): p.read_bytes() for p in pathlib.Path(folder).rglob('*') if p.is_file()
+  }
+
+
+def _records(path):
+  """Task -> its examples."""
+  tasks = manifest_lib.load(path).tasks
+  reader = RecordReader(tasks)
+  return {
+      t.name: [
+          decode(r)
+          for r in reader.read(np.full(t.num_examples, k), np.arange(t.num_examples))
+      ]
+      for k, t in enumerate(tasks)
+  }
+
+
+def _mixture(name, tasks):
+  seqio.MixtureRegistry.add(name, tasks, default_rate=mixtures.capped_rate)
+  return name
+
+
+def test_what_is_prepared_is_what_seqio_gives(prepared):
+  _, path = prepared
+  for name, examples in _records(path).items():
+    dataset = seqio.TaskRegistry.get(name).get_dataset(LENGTHS, 'train', shuffle=False)
+    elements = list(dataset.as_numpy_iterator())
+    assert len(elements) == len(examples)
+    for element, example in zip(elements, examples):
+      assert np.array_equal(element['inputs'], example.inputs)
+      assert np.array_equal(element['targets'], example.targets)
+      assert element['example_id'] == example.example_id
+      assert element['template_id'] == example.template_id
+      assert example.inputs[-1] == example.targets[-1] == 1
+
+
+def test_examples_that_were_cut_are_counted(prepared):
+  manifest = manifest_lib.load(prepared[1])
+  vocabulary = seqio.ByteVocabulary()
+  for entry in manifest.tasks:
+    dataset = seqio.TaskRegistry.get(entry.name).get_dataset(None, 'train', shuffle=False)
+    whole = [
+        [len(vocabulary.encode(x[f'{side}_pretokenized'].decode())) + 1 for side in LENGTHS]
+        for x in dataset.as_numpy_iterator()
+    ]
+    cut = np.array(whole) > list(LENGTHS.values())
+    assert 0 < cut[:, 0].sum() < cut.any(axis=1).sum() < len(whole)
+    assert [entry.tokens[side].truncated for side in LENGTHS] == cut.sum(axis=0).tolist()
+    assert entry.truncated == cut.any(axis=1).sum()
+
+
+def test_the_manifest_tells_what_the_mixture_is(prepared):
+  folder, path = prepared
+  manifest = manifest_lib.load(path)
+  assert path.parent == folder / 'mixtures' and path.name.startswith(MIXTURE)
+  assert [t.name for t in manifest.tasks] == TASKS
+  assert [t.num_examples for t in manifest.tasks] == [57, 230]
+  assert [t.task for t in manifest.tasks] == ['prep_a', 'prep_b']
+  assert {t.cluster for t in manifest.tasks} == {'echo'}
+  assert manifest.tasks[1].share == pytest.approx(230 / 287)
+  assert manifest.tasks[0].templates == {'0': 19, '1': 19, '2': 19}
+  assert manifest.vocabulary == 'bytes' and manifest.vocab_size == 259
+  assert {'flanjax', 'seqio', 'tensorflow'} <= set(manifest.versions)
+  assert manifest.skipped == {}
+
+
+def test_prepared_data_can_be_moved(prepared, tmp_path):
+  folder, path = prepared
+  shutil.copytree(folder, tmp_path / 'moved')
+  source = open_mixture(
+      tmp_path / 'moved' / path.relative_to(folder), batch_size=4, seed=0, pack=False
+  )
+  assert source.batch(0)['encoder_input_tokens'].shape == (4, 60)
+
+
+def test_batches_equal_those_of_seqios_feature_converter(prepared):
+  source = open_mixture(prepared[1], batch_size=16, seed=3, pack=False)
+  batch, rows = source.batch(2), source.rows(2)
+  examples = list(_records(prepared[1]).values())
+  drawn = [examples[t][e] for t, e in zip(rows.tasks, rows.examples)]
+  dataset = tf.data.Dataset.from_generator(
+      lambda: ({'inputs': x.inputs, 'targets': x.targets} for x in drawn),
+      output_signature={k: tf.TensorSpec([None], tf.int32) for k in LENGTHS},
+  )
+  converted = seqio.EncDecFeatureConverter(pack=False)(dataset, LENGTHS)
+  for row, expected in enumerate(converted.as_numpy_iterator()):
+    assert set(expected) == set(batch)
+    for key, value in expected.items():
+      assert np.array_equal(batch[key][row], value), key
+
+
+def test_packed_rows_equal_those_of_seqios_feature_converter(prepared):
+  lengths = {'inputs': 256, 'targets': 160}
+  source = open_mixture(prepared[1], batch_size=4, seed=3, feature_lengths=lengths)
+  batch, rows = source.batch(1), source.rows(1)
+  examples = list(_records(prepared[1]).values())
+  for row in range(4):
+    part = rows.part(row, row + 1)
+    drawn = [examples[t][e] for t, e in zip(part.tasks, part.examples)]
+    dataset = tf.data.Dataset.from_generator(
+        lambda: ({'inputs': x.inputs, 'targets': x.targets} for x in drawn),
+        output_signature={k: tf.TensorSpec([None], tf.int32) for k in LENGTHS},
+    )
+    converted = seqio.EncDecFeatureConverter(pack=True)(dataset, lengths)
+    [expected] = converted.as_numpy_iterator()
+    for key, value in expected.items():
+      assert np.array_equal(batch[key][row], value), key
+
+
+def test_a_second_run_keeps_what_is_there(prepared, tmp_path):
+  folder = tmp_path / 'again'
+  shutil.copytree(prepared[0], folder)
+  before = {p: p.stat().st_mtime_ns for p in folder.rglob('*.array_record')}
+  path = _prepare(MIXTURE, folder)
+  assert {p: p.stat().st_mtime_ns for p in folder.rglob('*.array_record')} == before
+  assert _bytes(folder) == _bytes(prepared[0])
+  assert path.name == prepared[1].name
+
+
+@pytest.mark.parametrize('damage', ['truncate', 'flip', 'manifest', 'remove'])
+def test_a_damaged_task_is_prepared_anew(prepared, tmp_path, damage):
+  folder = tmp_path / 'damaged'
+  shutil.copytree(prepared[0], folder)
+  [task] = (folder / TASKS[0]).iterdir()
+  shard, manifest = task / 'train-00000-of-00001.array_record', task / 'manifest.json'
+  content = shard.read_bytes()
+  if damage == 'truncate':
+    shard.write_bytes(content[:-7])
+  elif damage == 'flip':
+    shard.write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
+  elif damage == 'manifest':
+    manifest.write_text(manifest.read_text()[:300])
+  else:
+    manifest.unlink()
+  _prepare(MIXTURE, folder)
+  assert _bytes(folder) == _bytes(prepared[0])
+
+
+def test_a_failing_example_is_named_and_finished_tasks_are_kept(tmp_path):
+  def break_at_41(example):
+    number = tf.strings.to_number(tf.strings.split(example['line'])[3])
+    with tf.control_dependencies([tf.debugging.Assert(number != 41, ['a broken line'])]):
+      return {k: tf.identity(v) for k, v in prepared_tasks.fields(example).items()}
+
+  prepared_tasks.add(
+      'prep_bad', fields=break_at_41, source=prepared_tasks.source('prep_bad', {'prep_bad': 50})
+  )
+  mixture = _mixture('with_bad', ['prep_b_10templates', 'prep_bad_10templates'])
+  with pytest.raises(UserError, match='Preparing a task failed') as error:
+    _prepare(mixture, tmp_path)
+  assert 'task prep_bad_10templates' in str(error.value)
+  assert 'example 41' in str(error.value) and 'a broken line' in str(error.value)
+  [kept] = tmp_path.rglob('manifest.json')
+  assert kept.parent.parent.name == 'prep_b_10templates'
+  assert not (tmp_path / 'mixtures').exists()
+  assert not [p for p in tmp_path.rglob('*') if p.name.startswith('.')]
+
+
+def test_what_a_killed_run_left_never_counts(prepared, tmp_path, monkeypatch):
+  folder = tmp_path / 'killed'
+  shutil.copytree(prepared[0], folder)
+  [task] = (folder / TASKS[0]).iterdir()
+  left = task.parent / f'.{task.name}-killed'
+  task.rename(left)
+  _prepare(MIXTURE, folder)
+  assert task.is_dir() and left.is_dir()
+  monkeypatch.setattr(prepare, '_STALE_AFTER_S', -1)
+  shutil.rmtree(task)
+  _prepare(MIXTURE, folder)
+  assert _bytes(folder) == _bytes(prepared[0])
+
+
+def test_workers_write_the_same_bytes_as_one_process(prepared, tmp_path):
+  seen = []
+  path = prepare.prepare(
+      MIXTURE, LENGTHS, output_dir=tmp_path, num_workers=2, modules=['prepared_tasks'],
+      progress=lambda done, total, text: seen.append((done, total)),
+  )
+  assert _bytes(tmp_path) == _bytes(prepared[0])
+  assert path.name == prepared[1].name
+  assert seen[0] == (0, 287) and seen[-1] == (287, 287)
+  assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def _fingerprint(name='prep_a_10templates', lengths=LENGTHS, split='train'):
+  return prepare._job(name, split, lengths, pathlib.Path('/')).entry['fingerprint']
+
+
+def test_a_fingerprint_tells_everything_the_content_depends_on():
+  def shout(example):
+    return {'text': example['line'], 'answer': tf.strings.upper(example['line'] + '!')}
+
+  def upper_by(function):
+    return lambda example: {'text': example['line'], 'answer': function(example['line'])}
+
+  changes = {
+      'same': {},
+      'fields': {'fields': shout},
+      'closure': {'fields': upper_by(tf.strings.upper)},
+      'other closure': {'fields': upper_by(tf.strings.lower)},
+      'filter': {'filter_fn': lambda x: tf.strings.length(x['line']) > 3},
+      'templates': {'templates': [Template('Repeat {text}', '{answer}')]},
+      'data': {'source': prepared_tasks.source('one', {'one': 58})},
+  }
+  found = {}
+  for what, change in changes.items():
+    prepared_tasks.add('one', **{'source': prepared_tasks.source('one', {'one': 57}), **change})
+    found[what] = _fingerprint('one_10templates')
+    if what == 'same':
+      found['split'] = _fingerprint('one_10templates', split='test')
+      found['lengths'] = _fingerprint('one_10templates', {'inputs': 61, 'targets': 40})
+      found['template'] = _fingerprint('one_type_1')
+      found['shots'] = _fingerprint('one_10templates_two_shot')
+      vocabularies.set_default('mini')
+      found['vocabulary'] = _fingerprint('one_10templates')
+      vocabularies.set_default('bytes')
+    specs.unregister('one')
+  assert len(set(found.values())) == len(found)
+  prepared_tasks.add('one', source=prepared_tasks.source('one', {'one': 57}), citation='new')
+  assert _fingerprint('one_10templates') == found['same']
+
+
+def test_comments_and_docstrings_do_not_change_a_fingerprint():
+  def one(x):
+    """Adds."""
+    return x + 1  # one
+
+  first = fingerprints.describe_code(one)
+
+  def one(x):
+    return x + 1
+
+  assert fingerprints.describe_code(one) == first
+
+  def one(x):
+    return x + 2
+
+  assert fingerprints.describe_code(one) != first
+
+
+def test_missing_data_is_listed_at_once_or_skipped(tmp_path):
+  for name, data in (('prep_x', 'wsc273:1.0.0'), ('prep_y', 'natural_questions_open:1.0.0')):
+    splits = {'train': 'test'} if name == 'prep_x' else None
+    prepared_tasks.add(name, source=seqio.TfdsDataSource(data, splits=splits))
+  names = [f'prep_{x}_10templates' for x in 'axby']
+  mixture = _mixture('with_missing', names)
+  with pytest.raises(UserError, match='missing') as error:
+    _prepare(mixture, tmp_path, download=False)
+  assert all(f'prep_{x}_10templates' in str(error.value) for x in 'xy')
+  assert not list(tmp_path.iterdir())
+  path = _prepare(mixture, tmp_path, download=False, on_missing='skip')
+  manifest = manifest_lib.load(path)
+  assert sorted(manifest.skipped) == [names[1], names[3]]
+  assert {t.name: t.share for t in manifest.tasks} == {
+      names[0]: pytest.approx(57 / 287), names[2]: pytest.approx(230 / 287)
+  }
+  with pytest.raises(UserError, match='No task'):
+    _prepare(names[1], tmp_path, download=False, on_missing='skip')
+
+
+def test_a_split_that_the_filter_empties_is_refused(tmp_path):
+  prepared_tasks.add(
+      'prep_none', filter_fn=lambda x: False, source=prepared_tasks.source('prep_a')
+  )
+  with pytest.raises(UserError, match='No example is left') as error:
+    _prepare('prep_none_10templates', tmp_path)
+  assert 'task prep_none_10templates' in str(error.value)
+  assert not list((tmp_path / 'prep_none_10templates').iterdir())
+
+
+def test_options_without_the_answer_are_refused(tmp_path):
+  def no_answer(example):
+    return {'text': example['line'], 'options': ['a', 'b'], 'answer': 'c'}
+
+  prepared_tasks.add(
+      'prep_c', fields=no_answer, source=prepared_tasks.source('prep_a'),
+      templates=[Template('{text} {options_}', '{answer}')],
+  )
+  with pytest.raises(UserError, match='do not contain its answer') as error:
+    _prepare('prep_c_10templates', tmp_path)
+  assert 'task prep_c, example 0' in str(error.value)
+
+
+@pytest.mark.parametrize('changes, message', [
+    ({'sequence_length': {'inputs': 0, 'targets': 40}}, 'sequence length of inputs'),
+    ({'sequence_length': {'inputs': 60}}, 'sequence length of targets'),
+    ({'split': 'trian'}, "no split 'trian'"),
+    ({'on_missing': 'ignore'}, 'on_missing'),
+    ({'num_workers': 0}, 'at least one worker'),
+])
+def test_bad_arguments_are_refused(tmp_path, changes, message):
+  with pytest.raises(UserError, match=message):
+    _prepare('prep_a_10templates', tmp_path, **changes)
+
+
+def test_an_unknown_name_brings_the_nearest(tmp_path):
+  with pytest.raises(UserError, match='prep_a_10templates'):
+    _prepare('prep_a_10template', tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(UserError, match='cannot be written') as error:
+    _prepare('prep_a_10templates', tmp_path / 'file' / 'below')
+  assert str(tmp_path / 'file' / 'below') in str(error.value)
+
+
+def test_a_plain_seqio_task_is_prepared_too(tmp_path):
+  def rename(dataset, word):
+    return dataset.map(lambda x: {'inputs': x['line'], 'targets': tf.strings.join([word, x['line']])})
+
+  feature = seqio.Feature(seqio.ByteVocabulary(), add_eos=True)
+  seqio.TaskRegistry.add(
+      'plain_task',
+      source=prepared_tasks.source('prep_a'),
+      preprocessors=[
+          functools.partial(rename, word='so: '), seqio.preprocessors.tokenize_and_append_eos,
+      ],
+      output_features={'inputs': feature, 'targets': feature},
+  )
+  seqio.MixtureRegistry.add('plain_mixture', [('plain_task', 1.0)])
+  path = _prepare('plain_mixture', tmp_path)
+  [task] = manifest_lib.load(path).tasks
+  assert task.num_examples == 57 and task.name == task.task == 'plain_task'
+  first = _records(path)['plain_task'][0]
+  assert seqio.ByteVocabulary().decode(first.targets.tolist()).startswith('so: prep_a train line 0')
+
+
+def test_progress_counts_what_is_done_already(prepared, tmp_path):
+  shutil.copytree(prepared[0], tmp_path / 'p')
+  shutil.rmtree(tmp_path / 'p' / TASKS[0])
+  seen = []
+  _prepare(MIXTURE, tmp_path / 'p', progress=lambda *event: seen.append(event))
+  assert seen[0] == (230, 287, '') and seen[-1] == (287, 287, TASKS[0])
+
+
+def test_the_default_folder_is_in_the_cache(monkeypatch, tmp_path):
+  monkeypatch.setenv('FLANJAX_CACHE', str(tmp_path))
+  assert prepare.default_output_dir() == tmp_path / 'prepared'
+
+
+@pytest.mark.real_data
+def test_cb_is_prepared_and_trains_from_files(tmp_path):
+  import flanjax.tasks.flan2021  # noqa: F401 (registers)
+
+  vocabularies.set_default('mini' if os.path.exists(vocabularies._mini_path()) else 'bytes')
+  path = _prepare('cb_10templates', tmp_path, sequence_length={'inputs': 256, 'targets': 32})
+  [task] = manifest_lib.load(path).tasks
+  assert task.num_examples == 200 and len(task.templates) == 10
+  assert set(task.templates.values()) == {20}
+  source = open_mixture(path, batch_size=4, seed=0)
+  assert source.fill.row > 0.8
+  assert json.loads(json.dumps(source.describe()))['examples'] == 200

@@ -1,0 +1,199 @@
+import csv
+import html.parser
+import json
+
+import pytest
+
+from flanjax.errors import UserError
+from flanjax.evaluation import records as records_lib
+from flanjax.evaluation import report
+
+HOSTILE = '</pre><script>alert("x")</script><img src=x onerror=alert(1)> & "quoted" $\\frac{1}{2}$'
+
+
+def _record(model, task, cluster, example_id, right, mode='rank', prompt='Is it so?'):
+  return {
+      'model': model, 'task': task, 'cluster': cluster, 'seqio_task': f'{task}_type_0', 'mode': mode,
+      'template_id': 0, 'example_id': example_id, 'inputs': f'{prompt} {example_id}',
+      'targets': 'yes' if example_id % 2 else 'no',
+      'prediction': 'yes' if (example_id % 2 == 1) == right else 'no', 'options': ['yes', 'no'],
+      'option_scores': [-1.0, -2.0], 'score': 100.0 if right else 0.0, 'metric': 'accuracy',
+      'metric_fn': 'rank_accuracy',
+  }  # fmt: skip
+
+
+def _write(run, rights, prompt='Is it so?', **info):
+  """A run: `rights` is {model: {cluster: share of right answers}}."""
+  for model, clusters in rights.items():
+    for cluster, share in clusters.items():
+      rows = [_record(model, f'{cluster}_task', cluster, i, i < 40 * share, prompt=prompt)
+              for i in range(40)]  # fmt: skip
+      path = records_lib.task_path(run / 'eval' / 'records', model, f'{cluster}_task_type_0')
+      records_lib.write_task(path, rows, {}, {})
+  if info:
+    records_lib.EvalInfo(**info).write(run / 'eval' / 'eval.json')
+  return run
+
+
+ROLES = {'tuned': 'tuned', 'untuned': 'untuned'}
+PAIR = {
+    'tuned': {'nli': 0.9, 'sentiment': 0.8},
+    'untuned': {'nli': 0.5, 'sentiment': 0.4},
+}
+
+
+@pytest.fixture(scope='module')
+def built(tmp_path_factory):
+  """(run, report) of a whole run, with everything that a report can show."""
+  run = tmp_path_factory.mktemp('run')
+  _write(run, PAIR, prompt=HOSTILE, holdout='nli', models=ROLES, split='test', seed=3)
+  (run / 'config.gin').write_text(f'# {HOSTILE}\nTRAIN_STEPS = 30\n')
+  (run / 'environment.json').write_text(json.dumps({'jax': '0.10', 'note': HOSTILE}))
+  (run / 'train').mkdir()
+  steps = [{'step': s, 'loss': 3 / (s + 1)} for s in range(5)] + [{'step': 4, 'loss': 0.25}]
+  (run / 'train' / 'log.jsonl').write_text('\n'.join(map(json.dumps, steps)) + '\n{"step": 9, "lo')
+  (run / 'train' / 'tasks.json').write_text(json.dumps({'x_10templates': 30, 'y_10templates': 10}))
+  tasks = [{'name': f'{n}_10templates', 'task': n, 'cluster': 'c', 'rate': r, 'share': r / 4000,
+            'num_examples': 9000} for n, r in (('x', 3000), ('y', 1000))]  # fmt: skip
+  (run / 'manifest.json').write_text(json.dumps({'tasks': tasks}))
+  (run / 'run.json').write_text(json.dumps({'mixture_manifest': 'manifest.json'}))
+  return run, report.build(run, resamples=200)
+
+
+def test_report_json_holds_what_was_promised(built):
+  run, found = built
+  assert json.loads((run / 'report' / 'report.json').read_text()) == json.loads(json.dumps(found))
+  assert found['holdout'] == 'nli' and found['models'] == ['tuned', 'untuned']
+  nli, sentiment = found['clusters']
+  assert (nli['cluster'], nli['held_out'], sentiment['held_out']) == ('nli', True, False)
+  assert nli['metric'] == 'accuracy' and nli['n_examples'] == 40
+  assert nli['scores'] == {'tuned': 90.0, 'untuned': 50.0}
+  assert nli['difference']['low'] < nli['difference']['value'] == 40.0 < nli['difference']['high']
+  assert nli['baselines'] == {'majority': 50.0, 'chance': 50.0, 'copy': None, 'best': 50.0}
+  assert found['loss'][0]['values'] == pytest.approx([3, 1.5, 1, 0.75, 0.25])
+  assert [(s['task'], s['expected'], s['drawn']) for s in found['shares']] == [
+      ('x', 0.75, 0.75), ('y', 0.25, 0.25)]  # fmt: skip
+  assert found['seeds'] == {'run': 3, 'bootstrap': 0}
+
+
+def test_samples_show_right_and_wrong_answers_of_every_model(built):
+  samples = [s for s in built[1]['samples'] if s['task'] == 'nli_task']
+  verdicts = [s['answers'][0]['verdict'] for s in samples]
+  assert verdicts == ['right', 'right', 'wrong', 'wrong']
+  assert all([a['model'] for a in s['answers']] == ['tuned', 'untuned'] for s in samples)
+
+
+def test_csv_has_a_row_for_every_score(built):
+  with open(built[0] / 'report' / 'results.csv', newline='') as f:
+    rows = list(csv.DictReader(f))
+  levels = [r['level'] for r in rows]
+  assert [levels.count(level) for level in ('cluster', 'task', 'template')] == [4, 4, 4]
+  first = rows[0]
+  assert (first['cluster'], first['model'], first['score']) == ('nli', 'tuned', '90.0')
+
+
+def test_plots_are_pictures(built):
+  plots = sorted((built[0] / 'report' / 'plots').iterdir())
+  assert [p.name for p in plots] == ['clusters.png', 'loss.png', 'shares.png']
+  assert all(p.read_bytes().startswith(b'\x89PNG') for p in plots)
+
+
+class _Page(html.parser.HTMLParser):
+  def __init__(self, text):
+    super().__init__()
+    self.tags, self.attributes, self.text = [], [], ''
+    self.feed(text)
+
+  def handle_starttag(self, tag, attrs):
+    self.tags.append(tag)
+    self.attributes += attrs
+
+  def handle_data(self, data):
+    self.text += data
+
+
+def test_text_from_data_stays_text_and_nothing_is_fetched(built):
+  page = _Page((built[0] / 'report' / 'report.html').read_text())
+  assert not {'script', 'img', 'link', 'iframe', 'object', 'base'} & set(page.tags)
+  assert page.text.count('<script>alert("x")</script>') >= 3  # a prompt, the gin file, versions
+  names = {name for name, _ in page.attributes}
+  assert not {'src', 'srcset', 'action'} & names and not [n for n in names if n.startswith('on')]
+  links = [v for n, v in page.attributes if n in ('href', 'xlink:href')]
+  assert all(link.startswith('#') for link in links)
+  assert page.tags.count('svg') == 3
+
+
+def test_ids_of_the_page_are_unique_and_links_resolve(built):
+  page = _Page((built[0] / 'report' / 'report.html').read_text())
+  ids = [v for n, v in page.attributes if n == 'id']
+  assert len(ids) == len(set(ids))
+  assert {v[1:] for n, v in page.attributes if n in ('href', 'xlink:href')} <= set(ids)
+
+
+def test_the_same_records_give_the_same_page(built, tmp_path):
+  run, _ = built
+  report.build(run, tmp_path, resamples=200)
+  for name in ('report.html', 'report.json', 'results.csv', 'plots/clusters.png'):
+    assert (tmp_path / name).read_bytes() == (run / 'report' / name).read_bytes(), name
+
+
+def test_headline_claims_what_the_intervals_show(built, tmp_path):
+  text = built[1]['headline']
+  assert text == report.headline(built[1])
+  assert 'On held-out nli, tuning raised accuracy: 50.0 before, 90.0 after (+40.0 points' in text
+  assert 'above the best trivial baseline of 50.0' in text
+
+  rights = {'tuned': {'nli': 0.5, 'a': 0.9, 'b': 0.1}, 'untuned': {'nli': 0.5, 'a': 0.1, 'b': 0.9}}
+  run = _write(tmp_path, rights, holdout='nli', models=ROLES)
+  text = report.build(run, resamples=200)['headline']
+  assert 'did not clearly move accuracy' in text and 'not above the best' in text
+  assert '1 of the 2 clusters seen in tuning is clearly better for it, 1 clearly worse.' in text
+
+
+def test_one_model_alone_has_no_difference(tmp_path):
+  run = _write(tmp_path, {'base': {'nli': 0.6}})
+  found = report.build(run, resamples=100)
+  assert found['clusters'][0]['difference'] is None and found['holdout'] is None
+  assert found['headline'].startswith('On nli, base scores 60.0 (accuracy, n = 40), ')
+
+
+def test_two_runs_stand_side_by_side(tmp_path):
+  first = _write(tmp_path / 'first', PAIR, holdout='nli', models=ROLES)
+  second = _write(tmp_path / 'second', {'tuned': {'nli': 0.6, 'sentiment': 0.8}}, models=ROLES)
+  found = report.build([first, second], tmp_path / 'out', resamples=100)
+  assert found['models'] == ['tuned', 'untuned', 'tuned [second]']
+  nli = found['clusters'][0]
+  assert nli['difference']['value'] == pytest.approx(40)
+  assert [d['value'] for d in nli['differences']] == pytest.approx([40, 30])
+
+
+def test_a_corrupt_line_is_named_and_a_cut_off_last_one_left_out(tmp_path):
+  run = _write(tmp_path, PAIR, holdout='nli', models=ROLES)
+  path = run / 'eval' / 'records' / 'tuned' / 'nli_task_type_0.jsonl'
+  whole = path.read_text()
+  path.write_text(whole[:-20])
+  found = report.build(run, resamples=100)
+  assert found['clusters'][0]['n_examples'] == 39
+  assert 'nli_task_type_0.jsonl:40: the last record is cut off' in found['warnings'][0]
+
+  lines = whole.splitlines(keepends=True)
+  path.write_text(''.join(lines[:4]) + '{"model": \n' + ''.join(lines[4:]))
+  with pytest.raises(UserError, match=r'nli_task_type_0\.jsonl:5'):
+    report.build(run)
+  path.write_text('{"model": "tuned"}\n')
+  with pytest.raises(UserError, match=r'jsonl:1(?s:.)*no task, cluster'):
+    report.build(run)
+
+
+def test_a_run_without_records_is_an_error(tmp_path):
+  with pytest.raises(UserError, match='no evaluation records'):
+    report.build(tmp_path)
+  with pytest.raises(UserError, match='no such run folder'):
+    report.build(tmp_path / 'nowhere')
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
+  run = _write(tmp_path / 'run', PAIR, holdout='nli', models=ROLES)
+  (tmp_path / 'file').write_text('in the way')
+  with pytest.raises(UserError, match='cannot write'):
+    report.build(run, tmp_path / 'file', resamples=100)
