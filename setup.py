@@ -18,6 +18,7 @@ setuptools.setup(
         + ['flanjax.gin']
     ),
     package_data={
+        'flanjax.evaluation': ['templates/*'],
         'flanjax.gin': ['**/*.gin'],
         'flanjax.tasks': ['mini/base/*'],
     },

@@ -90,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   """Runs a verb. Returns 0 when done, 2 for wrong usage, 1 when it failed."""
   argv = list(sys.argv[1:] if argv is None else argv)
   try:
+    common.end_with_parent()
     args = parse(argv)
     common.set_up(args)
     return args.run(args) or 0

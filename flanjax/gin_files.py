@@ -14,7 +14,7 @@ import io
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import gin
@@ -42,7 +42,9 @@ def shipped() -> list[str]:
   return sorted(p.relative_to(root()).as_posix() for p in root().rglob('*.gin'))
 
 
-def find(name: str, search_paths: Sequence[str] = ()) -> pathlib.Path:
+def find(
+    name: str, search_paths: Sequence[str] = (), included_by: str | None = None
+) -> pathlib.Path:
   """The file that `name` means.
 
   Raises:
@@ -53,9 +55,9 @@ def find(name: str, search_paths: Sequence[str] = ()) -> pathlib.Path:
     path = folder / os.path.expanduser(name)
     if path.is_file():
       return path.resolve()
-  looked = [str(f.resolve()) for f in folders]
-  raise UserError(f"There is no gin file '{name}'.", where=', '.join(dict.fromkeys(looked)),
-                  hint=nearest(name, shipped()))
+  looked = dict.fromkeys(str(f.resolve()) for f in folders)
+  raise UserError(f"There is no gin file '{name}'.", where=included_by,
+                  expected=f'a file in {", ".join(looked)}', hint=nearest(name, shipped()))
 
 
 def rewrite_flags(argv: Sequence[str]) -> list[str]:
@@ -84,8 +86,10 @@ class _Delegate(config_parser.ParserDelegate):
 
   def __init__(self):
     self.macros: set[str] = set()
+    self.references: set[str] = set()
 
   def configurable_reference(self, scoped_configurable_name, evaluate):
+    self.references.add(scoped_configurable_name.rpartition('/')[2])
     return scoped_configurable_name
 
   def macro(self, macro_name):
@@ -167,6 +171,33 @@ def macro(name: str, default: Any = None) -> Any:
     return default
 
 
+def _walk(path: pathlib.Path) -> Iterator[tuple[Any, _Delegate]]:
+  """The statements of a file and its includes; nothing is imported or given to gin."""
+  statements, delegate = _statements(_Named(path.read_text(), str(path)))
+  for s in statements:
+    if isinstance(s, config_parser.IncludeStatement):
+      yield from _walk(find(s.filename))
+    else:
+      yield s, delegate
+
+
+def literals(file: str) -> dict[str, Any]:
+  """The macros that a file and its includes set to plain values."""
+  values = {s.selector: s.value for s, _ in _walk(find(file))
+            if isinstance(s, config_parser.BindingStatement) and not s.arg_name}
+  return {k: v for k, v in values.items() if not isinstance(v, _Macro)}
+
+
+def names_used(files: Iterable[str]) -> set[str]:
+  """The macros that files and their includes set or use."""
+  names = set()
+  for s, delegate in (pair for file in files for pair in _walk(find(file))):
+    names |= delegate.macros
+    if isinstance(s, config_parser.BindingStatement) and not s.arg_name:
+      names.add(s.selector)
+  return names
+
+
 def set_macro(name: str, value: Any) -> None:
   """Gives a macro a value, as a binding on the command line would."""
   with gin.unlock_config():
@@ -211,8 +242,8 @@ def _load_file(
     piece = [line if start <= i or i in imports else '\n' for i, line in enumerate(lines[:end])]
     _give(_Named(''.join(piece), str(path)), seen)
     if end in includes:
-      _load_file(
-          find(includes[end], search_paths), search_paths, seen, read, (*including, path))
+      _load_file(find(includes[end], search_paths, f'{path}:{end + 1}'), search_paths, seen, read,
+                 (*including, path))
     start = end + 1
   seen.add(statements, delegate)
 
@@ -247,9 +278,10 @@ def _load_binding(binding: str, seen: _Seen) -> None:
       if name not in known:
         raise UserError(f"No gin file has a setting '{name}'.", where=f'--gin.{binding}',
                         hint=nearest(name, known))
-  first = [s.selector.split('.')[0] for s in statements if hasattr(s, 'selector')]
+  names = [s.selector for s in statements if getattr(s, 'arg_name', None)]
+  first = {name.split('.')[0] for name in (*names, *delegate.references)}
   # Without imports gin looks a short name up among what the files have registered already.
-  dynamic = seen.dynamic and all(f in seen.imports or f == 'gin' for f in first)
+  dynamic = seen.dynamic and first <= {*seen.imports, 'gin'}
   prelude = [_DYNAMIC, *(s.format() for s in seen.imports.values())] if dynamic else []
   seen.add(statements, delegate)
   _give('\n'.join([*prelude, binding]), seen, f'--gin.{binding}')
@@ -285,7 +317,7 @@ def _explain(e: Exception, seen: _Seen, where: str | None) -> UserError:
   found = re.search(r"'(\w+)' was not provided by an import|No configurable matching.*?'@?([\w.]+)",
                     message)
   if found:
-    name = found[1] or found[2]
+    name = (found[1] or found[2]).split('.')[0]
     return UserError(f"No gin file imports '{name}'.", where=where, hint=nearest(name, imports))
   return UserError('A gin file or binding cannot be used.', where=where,
                    got=f'{type(e).__name__}: {message}')

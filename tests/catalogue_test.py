@@ -86,9 +86,11 @@ def test_check_finds_nothing_in_a_sound_task():
         (GOOD, lambda x: _fields(x) | {'q': ' '}, 1, 'error', 'targets are empty'),
         ([Template('{q} \n{options_}', '{answer}')], _fields, 0, 'error', 'ends with a space'),
         ([GOOD[0], Template('{q}\n{options_} ', '{ANSWER}')], _fields, None, 'error', "'ANSWER'"),
-        ([Template('Is {q}?', '{answer}'), Template('is  {q}?', '{answer}')], _fields, 1, 'error', 'same as template 0'),
+        ([Template('Is {q}?', '{answer}'), Template('is  {q}?', '{answer}')], _fields, 1,
+         'error', 'same as template 0'),
         ([Template('{q} {answer}', '{answer}')], _fields, 0, 'error', 'name {answer}'),
-        ([Template('{q}!', '{answer}')], lambda x: {'q': x['q'], 'answer': x['q']}, 0, 'warning', 'in all of 4'),
+        ([Template('{q}!', '{answer}')], lambda x: {'q': x['q'], 'answer': x['q']}, 0,
+         'warning', 'in all of 4'),
         ([Template('{answer}', '{q}')], _fields, None, 'warning', 'every template is inverted'),
     ],
 )  # fmt: skip

@@ -37,7 +37,7 @@ def test_holding_out_a_cluster_divides_all_tasks():
     make(name, cluster)
   clusters.set_exclusions('clu', [('nli', 'para')])
   split = clusters.holdout('clu', 'nli')
-  assert (_names(split.train), _names(split.eval), _names(split.excluded)) == (['b'], ['a', 'c'], ['d'])
+  assert [_names(s) for s in (split.train, split.eval, split.excluded)] == [['b'], ['a', 'c'], ['d']]
   assert _names(clusters.holdout('clu', 'para').excluded) == ['a', 'c']
   assert _names(clusters.holdout('clu', 'qa').train) == ['a', 'c', 'd']
 

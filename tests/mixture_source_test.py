@@ -5,9 +5,9 @@ import subprocess
 import sys
 
 import numpy as np
+import prepared_data
 import pytest
 
-import prepared_data
 from flanjax.errors import UserError
 from flanjax.input.mixture import open_mixture
 
@@ -221,6 +221,7 @@ assert not found, found
 
 def test_what_trains_imports_no_tensorflow():
   done = subprocess.run(
-      [sys.executable, '-c', _WITHOUT_TENSORFLOW], capture_output=True, text=True, timeout=120
+      [sys.executable, '-c', _WITHOUT_TENSORFLOW],
+      check=False, capture_output=True, text=True, timeout=300,
   )
   assert done.returncode == 0, done.stderr[-2_000:]

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -106,3 +110,36 @@ def test_nothing_to_do_gives_nothing(model, params):
 def test_a_batch_of_no_rows_is_refused(model, params):
   with pytest.raises(UserError, match='batch_size'):
     predict.Predictor(model, params, batch_size=0)
+
+
+_ON_EIGHT_DEVICES = """
+import jax, numpy as np
+from flanjax import partitioning
+from flanjax.evaluation import predict
+from flanjax.models import t5
+
+model = t5.EncoderDecoderModel(t5.T5Config(
+    vocab_size=40, emb_dim=16, num_heads=2, head_dim=8, mlp_dim=32,
+    num_encoder_layers=1, num_decoder_layers=1))
+params = model.init(jax.random.key(1))
+pairs = [([5 + i, 7, 9, 1], [11, 5 + i, 1]) for i in range(7)]
+alone = predict.Predictor(model, params, batch_size=7)
+spread = predict.Predictor(
+    model, params, batch_size=7, mesh=partitioning.make_mesh(data=4, model=2))
+assert spread.batch_size == 8
+np.testing.assert_allclose(spread.score(pairs), alone.score(pairs), rtol=1e-4)
+inputs = [x for x, _ in pairs]
+assert spread.generate(inputs, 4) == alone.generate(inputs, 4)
+print('same')
+"""
+
+
+def test_a_mesh_of_eight_devices_gives_the_same_answers():
+  environment = os.environ | {
+      'XLA_FLAGS': '--xla_force_host_platform_device_count=8', 'JAX_PLATFORMS': 'cpu',
+  }  # fmt: skip
+  found = subprocess.run(
+      [sys.executable, '-c', _ON_EIGHT_DEVICES], env=environment, capture_output=True, text=True,
+      check=False,
+  )
+  assert found.stdout.strip() == 'same', found.stderr

@@ -2,15 +2,24 @@ import functools
 import json
 import os
 import pathlib
+import pickle
 import shutil
 
 import numpy as np
+import prepared_tasks
 import pytest
 import seqio
 import tensorflow as tf
 
-import prepared_tasks
-from flanjax.data import Template, fingerprints, mixtures, prepare, specs, vocabularies
+from flanjax.data import (
+  Template,
+  fingerprints,
+  mixtures,
+  prepare,
+  prepared_task,
+  specs,
+  vocabularies,
+)
 from flanjax.errors import UserError
 from flanjax.input import manifest as manifest_lib
 from flanjax.input.mixture import open_mixture
@@ -127,17 +136,21 @@ def test_prepared_data_can_be_moved(prepared, tmp_path):
   assert source.batch(0)['encoder_input_tokens'].shape == (4, 60)
 
 
+def _converted(examples, lengths, pack):
+  """What SeqIO's own feature converter makes of some examples."""
+  dataset = tf.data.Dataset.from_generator(
+      lambda: ({'inputs': x.inputs, 'targets': x.targets} for x in examples),
+      output_signature={k: tf.TensorSpec([None], tf.int32) for k in LENGTHS},
+  )
+  return list(seqio.EncDecFeatureConverter(pack=pack)(dataset, lengths).as_numpy_iterator())
+
+
 def test_batches_equal_those_of_seqios_feature_converter(prepared):
   source = open_mixture(prepared[1], batch_size=16, seed=3, pack=False)
   batch, rows = source.batch(2), source.rows(2)
   examples = list(_records(prepared[1]).values())
   drawn = [examples[t][e] for t, e in zip(rows.tasks, rows.examples)]
-  dataset = tf.data.Dataset.from_generator(
-      lambda: ({'inputs': x.inputs, 'targets': x.targets} for x in drawn),
-      output_signature={k: tf.TensorSpec([None], tf.int32) for k in LENGTHS},
-  )
-  converted = seqio.EncDecFeatureConverter(pack=False)(dataset, LENGTHS)
-  for row, expected in enumerate(converted.as_numpy_iterator()):
+  for row, expected in enumerate(_converted(drawn, LENGTHS, pack=False)):
     assert set(expected) == set(batch)
     for key, value in expected.items():
       assert np.array_equal(batch[key][row], value), key
@@ -148,15 +161,11 @@ def test_packed_rows_equal_those_of_seqios_feature_converter(prepared):
   source = open_mixture(prepared[1], batch_size=4, seed=3, feature_lengths=lengths)
   batch, rows = source.batch(1), source.rows(1)
   examples = list(_records(prepared[1]).values())
-  for row in range(4):
+  for row in (0, 3):
     part = rows.part(row, row + 1)
     drawn = [examples[t][e] for t, e in zip(part.tasks, part.examples)]
-    dataset = tf.data.Dataset.from_generator(
-        lambda: ({'inputs': x.inputs, 'targets': x.targets} for x in drawn),
-        output_signature={k: tf.TensorSpec([None], tf.int32) for k in LENGTHS},
-    )
-    converted = seqio.EncDecFeatureConverter(pack=True)(dataset, lengths)
-    [expected] = converted.as_numpy_iterator()
+    [expected] = _converted(drawn, lengths, pack=True)
+    assert set(expected) == set(batch)
     for key, value in expected.items():
       assert np.array_equal(batch[key][row], value), key
 
@@ -218,22 +227,26 @@ def test_what_a_killed_run_left_never_counts(prepared, tmp_path, monkeypatch):
   task.rename(left)
   _prepare(MIXTURE, folder)
   assert task.is_dir() and left.is_dir()
-  monkeypatch.setattr(prepare, '_STALE_AFTER_S', -1)
+  monkeypatch.setattr(prepared_task, '_STALE_AFTER_S', -1)
   shutil.rmtree(task)
   _prepare(MIXTURE, folder)
   assert _bytes(folder) == _bytes(prepared[0])
 
 
-def test_workers_write_the_same_bytes_as_one_process(prepared, tmp_path):
+def test_a_worker_process_writes_the_same_bytes(prepared, tmp_path):
+  jobs = [prepare._job(name, 'train', LENGTHS, tmp_path) for name in TASKS]
   seen = []
-  path = prepare.prepare(
-      MIXTURE, LENGTHS, output_dir=tmp_path, num_workers=2, modules=['prepared_tasks'],
-      progress=lambda done, total, text: seen.append((done, total)),
-  )
-  assert _bytes(tmp_path) == _bytes(prepared[0])
-  assert path.name == prepared[1].name
-  assert seen[0] == (0, 287) and seen[-1] == (287, 287)
-  assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+  report = lambda name, examples: seen.append(name)
+  done = dict(prepare._run_in_workers(jobs, ('prepared_tasks',), 1, report))
+  assert set(done) == set(jobs)
+  expected = {k: v for k, v in _bytes(prepared[0]).items() if not k.startswith('mixtures')}
+  assert _bytes(tmp_path) == expected
+
+
+def test_an_error_in_a_worker_comes_back_as_it_was(tmp_path):
+  error = prepare.UserError('what', where='task t', got='x')
+  copy = pickle.loads(pickle.dumps(error))
+  assert str(copy) == str(error) and copy.where == 'task t'
 
 
 def _fingerprint(name='prep_a_10templates', lengths=LENGTHS, split='train'):
@@ -363,10 +376,11 @@ def test_a_plain_seqio_task_is_prepared_too(tmp_path):
   def rename(dataset, word):
     return dataset.map(lambda x: {'inputs': x['line'], 'targets': tf.strings.join([word, x['line']])})
 
+  texts = functools.partial(prepared_tasks.texts, name='prep_a', sizes=prepared_tasks.SIZES)
   feature = seqio.Feature(seqio.ByteVocabulary(), add_eos=True)
   seqio.TaskRegistry.add(
       'plain_task',
-      source=prepared_tasks.source('prep_a'),
+      source=seqio.FunctionDataSource(texts, ['train'], num_input_examples={'train': 57}),
       preprocessors=[
           functools.partial(rename, word='so: '), seqio.preprocessors.tokenize_and_append_eos,
       ],

@@ -3,9 +3,9 @@ import os
 import pickle
 
 import numpy as np
+import prepared_data
 import pytest
 
-import prepared_data
 from flanjax.errors import UserError
 from flanjax.input import manifest, records, writer
 from flanjax.input.memo import Memo

@@ -22,14 +22,14 @@ def _record(model, task, cluster, example_id, right, mode='rank', prompt='Is it 
   }  # fmt: skip
 
 
-def _write(run, rights, prompt='Is it so?', **info):
+def _write(run, rights, prompt='Is it so?', stamps=None, **info):
   """A run: `rights` is {model: {cluster: share of right answers}}."""
   for model, clusters in rights.items():
     for cluster, share in clusters.items():
       rows = [_record(model, f'{cluster}_task', cluster, i, i < 40 * share, prompt=prompt)
               for i in range(40)]  # fmt: skip
       path = records_lib.task_path(run / 'eval' / 'records', model, f'{cluster}_task_type_0')
-      records_lib.write_task(path, rows, {}, {})
+      records_lib.write_task(path, rows, (stamps or {}).get(cluster, {}), {})
   if info:
     records_lib.EvalInfo(**info).write(run / 'eval' / 'eval.json')
   return run
@@ -183,6 +183,13 @@ def test_a_corrupt_line_is_named_and_a_cut_off_last_one_left_out(tmp_path):
   path.write_text('{"model": "tuned"}\n')
   with pytest.raises(UserError, match=r'jsonl:1(?s:.)*no task, cluster'):
     report.build(run)
+
+
+def test_records_of_two_checkpoints_under_one_name_are_told(tmp_path):
+  stamps = {'nli': {'model': 'step 100'}, 'sentiment': {'model': 'step 200'}}
+  run = _write(tmp_path, {'tuned': PAIR['tuned']}, stamps=stamps)
+  found = report.build(run, resamples=100)
+  assert 'tuned come from more than one set of parameters' in found['warnings'][0]
 
 
 def test_a_run_without_records_is_an_error(tmp_path):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import importlib
 import json
 import logging
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,6 +21,8 @@ from typing import Any
 from flanjax.errors import UserError, nearest
 
 SUITES = ('mini', 'flan2021')
+_PARENT = 'FLANJAX_PARENT'
+_PR_SET_PDEATHSIG = 1
 
 
 class ChildFailed(Exception):
@@ -177,20 +181,51 @@ def load_tasks(modules: Iterable[str] = (), vocabulary: str | None = None) -> No
     mixtures.register_suite_mixtures(suite)
 
 
-def run_child(argv: Sequence[str]) -> Any:
+def end_with_parent() -> None:
+  """In a child of `run_child`: asks Linux for SIGTERM when the parent dies, however it does."""
+  parent = os.environ.pop(_PARENT, None)
+  if parent and sys.platform == 'linux':
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(parent):
+      raise ChildFailed(1)
+
+
+def run_child(
+    argv: Sequence[str], module: str = 'flanjax.cli', accelerator: bool = False,
+    keep_open: Sequence[int] = (), **environment: str,
+) -> Any:
   """Runs a verb in a process of its own and returns its JSON answer.
 
-  The child writes progress and errors to our stderr. It sees no accelerator.
+  The child writes progress and errors to our stderr, and ends when we do.
+
+  Args:
+    argv: the verb and its arguments.
+    module: the module to run.
+    accelerator: whether the child may use the accelerator.
+    keep_open: file descriptors that the child inherits.
+    **environment: variables to set.
 
   Raises:
     ChildFailed: with the child's exit status.
   """
-  command = [sys.executable, '-m', 'flanjax.cli', *argv, '--json']
-  environment = dict(os.environ, CUDA_VISIBLE_DEVICES='-1', JAX_PLATFORMS='cpu')
-  done = subprocess.run(command, stdout=subprocess.PIPE, env=environment, check=False)
-  if done.returncode:
-    raise ChildFailed(done.returncode if done.returncode > 0 else 1)
-  return json.loads(done.stdout)
+  command = [sys.executable, '-m', module, *argv, '--json']
+  hidden = {} if accelerator else {'CUDA_VISIBLE_DEVICES': '-1', 'JAX_PLATFORMS': 'cpu'}
+  child = subprocess.Popen(
+      command, stdout=subprocess.PIPE, pass_fds=tuple(keep_open),
+      env={**os.environ, **hidden, **environment, _PARENT: str(os.getpid())})
+  try:
+    output, _ = child.communicate()
+  except KeyboardInterrupt:
+    # It was told as well, and may be writing a checkpoint.
+    child.communicate()
+    raise
+  except BaseException:
+    child.terminate()
+    child.communicate()
+    raise
+  if child.returncode:
+    raise ChildFailed(child.returncode if child.returncode > 0 else 1)
+  return json.loads(output)
 
 
 def repeat(flag: str, values: Iterable[str]) -> list[str]:

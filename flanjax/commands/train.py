@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import importlib.util
 import json
 import os
@@ -143,7 +144,7 @@ def _construct(vocab_size: int) -> TrainRun:
   return gin_files.construct(TrainRun)
 
 
-def find_checkpoint(path: str | None) -> str | None:
+def find_checkpoint(path: str | None, setting: str = 'INITIAL_CHECKPOINT_PATH') -> str | None:
   """The absolute path of a checkpoint that is there; 'mini' is the base model that ships.
 
   Raises:
@@ -153,7 +154,7 @@ def find_checkpoint(path: str | None) -> str | None:
     return None
   found = mini_base() / 'model.safetensors' if path == 'mini' else pathlib.Path(path).expanduser()
   if not found.exists():
-    raise UserError('There is no such checkpoint.', where='INITIAL_CHECKPOINT_PATH',
+    raise UserError('There is no such checkpoint.', where=setting,
                     got=str(found.absolute()),
                     expected="a run folder, one of its checkpoints, a .safetensors file or 'mini'")
   return str(found.absolute())
@@ -201,6 +202,7 @@ def _train(
 
   manifest = manifest_lib.load(manifest_path)
   holdout = _holdout(settings, manifest)
+  # The configuration written down is that of the run, not that of the first look at it.
   settings = dataclasses.replace(
       _construct(-(-manifest.vocab_size // _VOCAB_MULTIPLE) * _VOCAB_MULTIPLE),
       module=settings.module)
@@ -217,8 +219,14 @@ def _train(
       batch_source=source, mesh=settings.mesh, seed=settings.random_seed, initial_params=params,
       model_info={'vocabulary': manifest.vocabulary,
                   'vocabulary_fingerprint': manifest.vocabulary_fingerprint})
-  _describe(folder, settings, manifest, holdout, initial, gin.operative_config_str())
+  describe = functools.partial(
+      _describe, folder, settings, manifest, holdout, initial, gin.operative_config_str())
+  # A run that cannot be resumed with these settings keeps the description that it has.
+  if fresh:
+    describe()
   state = trainer.run()
+  if not fresh:
+    describe()
   if trainer.interrupted:
     terminal.note(f'stopped at step {int(state.step)}; the same command goes on from there')
     return 130

@@ -234,7 +234,8 @@ def _leaks(spec: TaskSpec, examples: list[tuple[int, dict[str, Any]]]) -> Iterat
       yield Problem(spec.name, i, 'error', 'its inputs name {answer}, which is also its target')
     elif texts and all(f['answer'] in template.render(f)[0] for f in texts):
       message = f'its inputs hold the answer in all of {len(texts)} examples'
-      yield Problem(spec.name, i, 'warning', message + ' (right for a task of finding it in a text)')
+      message += ' (right for a task of finding it in a text)'
+      yield Problem(spec.name, i, 'warning', message)
 
 
 def mixture_table(name: str) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import enum
 import functools
@@ -86,7 +87,7 @@ class _Describer:
     self._seen.add(id(value))
     described = [_name(value), _source(value)]
     if isinstance(value, types.FunctionType):
-      cells = [c.cell_contents for c in value.__closure__ or () if _is_set(c)]
+      cells = _closure(value)
       described += [self(value.__defaults__), self(value.__kwdefaults__), self(cells)]
       described += [self._used(value.__code__, value.__globals__, _package(value))]
     else:
@@ -110,12 +111,12 @@ class _Describer:
     return [used, [self._used(c, names, package) for c in inner]]
 
 
-def _is_set(cell: types.CellType) -> bool:
-  try:
-    cell.cell_contents
-  except ValueError:
-    return False
-  return True
+def _closure(function: types.FunctionType) -> dict[str, Any]:
+  cells = {}
+  for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
+    with contextlib.suppress(ValueError):  # A cell may not be filled yet.
+      cells[name] = cell.cell_contents
+  return cells
 
 
 def _is_plain(value: Any) -> bool:
@@ -148,9 +149,9 @@ def _source(value: types.FunctionType | type) -> str:
     return _bytecode(value.__code__) if hasattr(value, '__code__') else _name(value)
   for node in ast.walk(tree):
     body = getattr(node, 'body', None)
-    if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
-      if isinstance(getattr(body[0].value, 'value', None), str):
-        node.body = body[1:] or [ast.Pass()]
+    first = body[0] if isinstance(body, list) and body else None
+    if isinstance(first, ast.Expr) and isinstance(getattr(first.value, 'value', None), str):
+      node.body = body[1:] or [ast.Pass()]
   return ast.unparse(tree)
 
 

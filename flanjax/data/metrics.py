@@ -66,7 +66,8 @@ def unit_scores(metric_fn: Callable[..., Any], targets, predictions) -> np.ndarr
   unit = getattr(metric_fn, 'unit', None)
   if unit is None:
     return None
-  return 100.0 * np.array([unit(t, p) for t, p in zip(targets, predictions, strict=True)], np.float64)
+  scores = [unit(t, p) for t, p in zip(targets, predictions, strict=True)]
+  return 100.0 * np.array(scores, np.float64)
 
 
 def _mean(values: Sequence[float]) -> float:

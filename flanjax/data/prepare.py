@@ -8,20 +8,15 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import dataclasses
 import importlib
-import importlib.metadata
-import json
 import multiprocessing
 import os
 import pathlib
 import queue
 import re
-import shutil
 import socket
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -29,40 +24,16 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from flanjax.data import fingerprints, mixtures, preprocessors, specs, vocabularies
+from flanjax.data import fingerprints, mixtures, prepared_task, specs, vocabularies
+from flanjax.data.prepared_task import Job
 from flanjax.errors import UserError, nearest
 from flanjax.input import manifest as manifest_lib
 from flanjax.input.manifest import FORMAT_VERSION, SIDES
-from flanjax.input.records import Example
-from flanjax.input.writer import TaskWriter
 
 Progress = Callable[[int, int, str], None]
 
-MANIFEST = 'manifest.json'
 # Starting a process takes as long as preparing about this many examples.
 _EXAMPLES_PER_WORKER = 20_000
-_REPORT_EVERY = 500
-_STALE_AFTER_S = 24 * 3600
-_PACKAGES = ('flanjax', 'seqio', 'tensorflow', 'tensorflow-datasets', 'array_record')
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-  """One task to prepare, as it is sent to a worker process.
-
-  Attributes:
-    name: the SeqIO task.
-    split: which split.
-    sequence_length: longest inputs and targets.
-    folder: where the result goes.
-    entry: what its manifest says besides what is counted.
-  """
-
-  name: str
-  split: str
-  sequence_length: Mapping[str, int]
-  folder: pathlib.Path
-  entry: Mapping[str, Any]
 
 
 def default_output_dir() -> pathlib.Path:
@@ -171,15 +142,8 @@ def _writable(root: pathlib.Path) -> pathlib.Path:
     with tempfile.TemporaryFile(dir=root):
       pass
   except OSError as e:
-    raise _unwritable(root, e) from e
+    raise prepared_task.unwritable(root, e) from e
   return root
-
-
-def _unwritable(path: pathlib.Path, error: OSError) -> UserError:
-  return UserError(
-      'Prepared data cannot be written.', where=os.fspath(path), got=error.strerror or str(error),
-      hint='choose another folder: --output_dir, or the environment variable FLANJAX_CACHE',
-  )
 
 
 def _job(name: str, split: str, lengths: Mapping[str, int], root: pathlib.Path) -> Job:
@@ -222,18 +186,6 @@ def _num_input_examples(job: Job) -> int:
   return seqio.TaskRegistry.get(job.name).num_input_examples(job.split) or 0
 
 
-def finished(job: Job) -> dict[str, Any] | None:
-  """The manifest entry of a task that is there and whole, else None."""
-  try:
-    content = manifest_lib.read(job.folder / MANIFEST)
-    entry = {**content['entry'], 'rate': 1.0, 'share': 1.0, 'path': '.'}
-    task = manifest_lib.task_from(entry, job.folder)
-    manifest_lib.check_files([task], verify=True)
-  except (UserError, KeyError, TypeError):
-    return None
-  return content['entry'] if task.fingerprint == job.entry['fingerprint'] else None
-
-
 def _run_all(
     jobs: Sequence[Job],
     sizes: Mapping[str, int],
@@ -242,7 +194,7 @@ def _run_all(
     progress: Progress,
 ) -> dict[str, dict[str, Any]]:
   """Entries of all tasks, by name; prepares those that are not there."""
-  entries = {j.name: entry for j in jobs if (entry := finished(j))}
+  entries = {j.name: entry for j in jobs if (entry := prepared_task.finished(j))}
   todo = sorted((j for j in jobs if j.name not in entries), key=lambda j: -sizes[j.name])
   done, total = {name: sizes[name] for name in entries}, sum(sizes.values())
 
@@ -257,7 +209,7 @@ def _run_all(
   num_workers = min(num_workers, len(todo))
   if num_workers <= 1:
     for job in todo:
-      entries[job.name] = run_job(job, report)
+      entries[job.name] = prepared_task.write(job, report)
       report(job.name, sizes[job.name])
     return entries
   for job, entry in _run_in_workers(todo, modules, num_workers, report):
@@ -282,7 +234,7 @@ def _start_worker(modules: Sequence[str], vocabulary: str | None, reports: Any) 
 
 
 def _work(job: Job) -> dict[str, Any]:
-  return run_job(job, lambda name, examples: _reports.put((name, examples)))
+  return prepared_task.write(job, lambda name, examples: _reports.put((name, examples)))
 
 
 def _modules_of(jobs: Sequence[Job]) -> list[str]:
@@ -330,147 +282,6 @@ def _run_in_workers(
       pool.shutdown(wait=True, cancel_futures=True)
 
 
-def run_job(job: Job, report: Callable[[str, int], None]) -> dict[str, Any]:
-  """Prepares one task in its folder; returns its manifest entry."""
-  try:
-    job.folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(job.folder)
-    temporary = pathlib.Path(
-        tempfile.mkdtemp(prefix=f'.{job.folder.name}-', dir=job.folder.parent)
-    )
-    try:
-      entry = _write_task(job, temporary, report)
-      _move_into_place(temporary, job)
-    finally:
-      shutil.rmtree(temporary, ignore_errors=True)
-  except OSError as e:
-    raise _unwritable(job.folder, e) from e
-  return entry
-
-
-def _remove_leftovers(folder: pathlib.Path) -> None:
-  """Removes what killed runs left of this task; a running one touches its folder."""
-  for path in folder.parent.glob(f'.{folder.name}-*'):
-    with contextlib.suppress(OSError):
-      newest = max(p.stat().st_mtime for p in [path, *path.iterdir()])
-      if time.time() - newest > _STALE_AFTER_S:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _move_into_place(temporary: pathlib.Path, job: Job) -> None:
-  temporary.chmod(0o755)
-  while True:
-    try:
-      os.rename(temporary, job.folder)
-      return
-    except OSError:
-      if finished(job):  # Another run was quicker, with the same content.
-        return
-      if not job.folder.exists():
-        raise
-      damaged = tempfile.mkdtemp(prefix=f'.{job.folder.name}-', dir=job.folder.parent)
-      os.rename(job.folder, damaged)
-      shutil.rmtree(damaged, ignore_errors=True)
-
-
-def _write_task(
-    job: Job, folder: pathlib.Path, report: Callable[[str, int], None]
-) -> dict[str, Any]:
-  writer = TaskWriter(folder, job.split)
-  cut = {side: 0 for side in SIDES}
-  cut_examples = 0
-  for example, sides in _examples(job):
-    writer.add(example)
-    for side in sides:
-      cut[side] += 1
-    cut_examples += bool(sides)
-    if len(writer) % _REPORT_EVERY == 0:
-      report(job.name, len(writer))
-  if not len(writer):
-    raise UserError(
-        f'No example is left in split {job.split}.', where=f'task {job.name}',
-        expected='at least one example that the filter keeps',
-    )
-  files = writer.close()
-  for side in SIDES:
-    files['tokens'][side]['truncated'] = cut[side]
-  entry = {**job.entry, **files, 'truncated': cut_examples}
-  content = {
-      'split': job.split, 'sequence_length': dict(job.sequence_length),
-      'versions': versions(), 'entry': entry,
-  }
-  (folder / MANIFEST).write_text(manifest_lib.dumps(content))
-  return json.loads(json.dumps(entry))
-
-
-def versions() -> dict[str, str]:
-  """Versions of what the content of prepared data comes from."""
-  found = {}
-  for package in _PACKAGES:
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-      found[package] = importlib.metadata.version(package)
-  return found
-
-
-def _examples(job: Job) -> Iterator[tuple[Example, list[str]]]:
-  """The examples of a task, and which of their sides were cut."""
-  task = seqio.TaskRegistry.get(job.name)
-  where = f'task {job.name}, split {job.split}'
-  with _named(f'{where}, building the dataset'):
-    dataset = task.get_dataset(
-        job.sequence_length, job.split, shuffle=False, seed=0, try_in_mem_cache=False
-    )
-    elements = dataset.as_numpy_iterator()
-  indexed = specs.is_task_name(job.name)
-  number = -1
-  while True:
-    with _named(f'{where}, example {number + 1}'):
-      element = next(elements, None)
-    if element is None:
-      return
-    number = int(element['example_id']) if indexed else number + 1
-    sides = {side: np.asarray(element[side], np.int32) for side in SIDES}
-    empty = [side for side, ids in sides.items() if not ids.size]
-    if empty:
-      raise UserError(
-          f'An example has empty {empty[0]}.', where=f'{where}, example {number}',
-          expected='at least one token',
-      )
-    template_id = int(element['template_id']) if indexed else 0
-    cut = [side for side in SIDES if _was_cut(task, element, side, job.sequence_length[side])]
-    yield Example(**sides, example_id=number, template_id=template_id), cut
-
-
-def _was_cut(task: seqio.Task, element: Mapping[str, Any], side: str, limit: int) -> bool:
-  """Whether text was longer than it may be. Only ids that fill their room leave it open."""
-  if len(element[side]) < limit:
-    return False
-  text = element.get(f'{side}_pretokenized')
-  feature = task.output_features[side]
-  if not isinstance(text, bytes):
-    return True
-  tokens = feature.vocabulary.encode(text.decode())
-  return len(tokens) + int(feature.add_eos) > limit
-
-
-@contextlib.contextmanager
-def _named(where: str) -> Iterator[None]:
-  """Errors of a task's own code come as UserErrors that say where it failed."""
-  try:
-    yield
-  except UserError:
-    raise
-  except Exception as e:  # noqa: BLE001 (a user's preprocessing may raise anything)
-    explained = preprocessors.explain(e)
-    if explained:
-      raise explained from e
-    lines = [line.strip() for line in str(e).splitlines() if line.strip()]
-    message = lines[0][:300] if lines else ''
-    raise UserError(
-        'Preparing a task failed.', where=where, got=f'{type(e).__name__}: {message}'
-    ) from e
-
-
 def _write_mixture(
     root: pathlib.Path,
     mixture: str,
@@ -501,7 +312,7 @@ def _write_mixture(
       'vocabulary': name,
       'vocabulary_fingerprint': vocabulary_fingerprint,
       'vocab_size': int(vocabulary.vocab_size),
-      'versions': versions(),
+      'versions': prepared_task.versions(),
       'tasks': tasks,
       'skipped': dict(skipped),
   }
@@ -515,5 +326,5 @@ def _write_mixture(
     os.chmod(f.name, 0o644)
     os.replace(f.name, path)
   except OSError as e:
-    raise _unwritable(path, e) from e
+    raise prepared_task.unwritable(path, e) from e
   return path

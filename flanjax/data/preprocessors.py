@@ -3,9 +3,10 @@
 The stages of one example of a task with two templates:
 
   source     {'example_id': 7, 'example': {'sentence': b'A fine film', 'label': 1}}
-  to_fields  {'example_id': 7, 'fields': {'review': b'A fine film', 'options': [...], 'answer': b'good'}}
-  render     {'example_id': 7, 'template_id': 1, 'inputs': b'Is "A fine film" ...', 'targets': b'good',
-              'options': [b'bad', b'good']}
+  to_fields  {'example_id': 7,
+              'fields': {'review': b'A fine film', 'options': [...], 'answer': b'good'}}
+  render     {'example_id': 7, 'template_id': 1, 'inputs': b'Is "A fine film" ...',
+              'targets': b'good', 'options': [b'bad', b'good']}
 """
 
 from __future__ import annotations
@@ -104,7 +105,8 @@ def check_fields(spec: TaskSpec, known: Mapping[str, tf.TensorSpec]) -> None:
     for name in sorted(template.fields - set(known)):
       raise templates_lib.missing_field(name, known, where=f'task {spec.name}, template {i}')
   if spec.is_classification and 'answer' not in known:
-    raise templates_lib.missing_field('answer', known, where=f'task {spec.name}, rank classification')
+    where = f'task {spec.name}, rank classification'
+    raise templates_lib.missing_field('answer', known, where=where)
 
 
 def choose_template(example_id: tf.Tensor, count: int) -> tf.Tensor:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -353,7 +355,8 @@ def check_available(spec: TaskSpec, download: bool = False) -> str | None:
     if not download:
       return f'not prepared at {builder.data_dir}'
     try:
-      builder.download_and_prepare()
+      with contextlib.redirect_stdout(sys.stderr):
+        builder.download_and_prepare()
     except Exception as e:  # noqa: BLE001
       return f'{name} cannot be downloaded or prepared: {_first_line(e)}'
   return None
@@ -371,8 +374,10 @@ def _generate(source: seqio.TfdsDataSource) -> None:
   for builder in _builders(source):
     if builder.is_prepared() or _downloads(builder):
       continue
+    tfds.disable_progress_bar()
     try:
-      builder.download_and_prepare(file_format='tfrecord')
+      with contextlib.redirect_stdout(sys.stderr):  # It prints, and stdout may be someone's JSON.
+        builder.download_and_prepare(file_format='tfrecord')
     except OSError as e:
       raise UserError(
           f"The generated dataset '{builder.name}' cannot be written.",

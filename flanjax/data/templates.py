@@ -38,10 +38,11 @@ def parse(text: str) -> tuple[tuple[str, str | None], ...]:
     ) from e
   for _, slot, spec, conversion in parts:
     if slot is not None and (not slot.isidentifier() or spec or conversion):
+      suffix = (f'!{conversion}' if conversion else '') + (f':{spec}' if spec else '')
       raise UserError(
           'A template has a slot that is not a plain name.',
           where=repr(text),
-          got='{' + slot + (f'!{conversion}' if conversion else '') + (f':{spec}' if spec else '') + '}',
+          got='{' + slot + suffix + '}',
           expected='{name}, with letters, digits and _',
       )
   return tuple((literal, slot) for literal, slot, _, _ in parts)

@@ -43,6 +43,7 @@ _STYLE = {
     'axes.facecolor': COLOURS['paper'],
 }
 _LABEL_CHARACTERS = 44
+_SPREAD = 0.17  # between the models of a row
 
 
 def model_colour(index: int) -> str:
@@ -68,13 +69,13 @@ def clusters(report: Mapping[str, Any]) -> mpl_figure.Figure:
 def _cluster_scores(ax, report: Mapping[str, Any]) -> None:
   rows, models = report['clusters'], report['models']
   _cluster_axis(ax, rows, 'score, 0 to 100')
-  spread = 0.17 if len(models) > 1 else 0.0
   for i, model in enumerate(models):
-    points = [
-        (c['scores'][model], y + spread * (i - (len(models) - 1) / 2), c['intervals'][model])
-        for y, c in enumerate(rows)
-        if c['scores'][model] is not None
-    ]
+    points = []
+    for y, c in enumerate(rows):
+      shown = [m for m in models if c['scores'][m] is not None]
+      if model in shown:
+        offset = _SPREAD * (shown.index(model) - (len(shown) - 1) / 2)
+        points.append((c['scores'][model], y + offset, c['intervals'][model]))
     _dots(ax, points, model_colour(i), model, hollow=i > 0)
   ticks = [
       (c['baselines']['best'], y) for y, c in enumerate(rows) if c['baselines']['best'] is not None

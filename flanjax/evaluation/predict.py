@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from flanjax import errors
+from flanjax import errors, partitioning
 
 Progress = Callable[[int, int], None]
 
@@ -125,14 +125,12 @@ class Predictor:
     self._static = _Static.of(model)
     self._input_multiple, self._target_multiple = input_multiple, target_multiple
     self.eos_id = eos_id
-    self._sharding = None
+    self._mesh = mesh
+    shardings = None
     if mesh is not None:
-      from flanjax import partitioning
-
-      params = jax.device_put(params, partitioning.param_shardings(mesh, model.logical_axes(params)))
-      self._sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('data'))
+      shardings = partitioning.param_shardings(mesh, model.logical_axes(params), params)
       batch_size = -(-batch_size // mesh.shape['data']) * mesh.shape['data']
-    self.params = params if mesh is not None else jax.device_put(params)
+    self.params = jax.device_put(params, shardings)
     self.batch_size = batch_size
 
   @functools.cached_property
@@ -163,11 +161,10 @@ class Predictor:
     for rows in batches([len(x) for x in inputs], self.batch_size):
       length = padded_length(max(len(inputs[i]) for i in rows), self._input_multiple)
       batch = {'encoder_input_tokens': pad([inputs[i] for i in rows], self.batch_size, length)}
-      tokens = _predict(
-          self.params, self._place(batch), model=self._static,
-          max_decode_steps=max_decode_steps, eos_id=self.eos_id,
-      )  # fmt: skip
-      for i, row in zip(rows, _fetch(tokens)):
+      tokens = self._run(
+          _predict, batch, max_decode_steps=max_decode_steps, eos_id=self.eos_id
+      )
+      for i, row in zip(rows, tokens):
         answers[i] = until_end(row, self.eos_id)
       done += len(rows)
       if progress:
@@ -194,19 +191,18 @@ class Predictor:
           padded_length(max(map(len, inputs)), self._input_multiple),
           padded_length(max(map(len, targets)), self._target_multiple),
       )  # fmt: skip
-      values = _fetch(_score(self.params, self._place(batch), model=self._static))
-      scores[rows] = values[: len(rows)]
+      scores[rows] = self._run(_score, batch)[: len(rows)]
       done += len(rows)
       if progress:
         progress(done, len(pairs))
     return scores
 
-  def _place(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-    return {
-        k: jax.device_put(v) if self._sharding is None
-        else jax.make_array_from_callback(v.shape, self._sharding, lambda index, v=v: v[index])
-        for k, v in batch.items()
-    }  # fmt: skip
+  def _run(self, function: Any, batch: Mapping[str, np.ndarray], **static: Any) -> np.ndarray:
+    """A jitted function of (params, batch), its result whole on this host."""
+    if self._mesh is not None:
+      batch = partitioning.put(batch, partitioning.batch_sharding(self._mesh))
+    with partitioning.activate(self._mesh):
+      return _fetch(function(self.params, batch, model=self._static, **static))
 
 
 def until_end(tokens: Sequence[int], eos_id: int) -> list[int]:

@@ -174,6 +174,16 @@ def read_all(
   return records
 
 
+def mixed_models(records_dir: str | os.PathLike[str]) -> list[str]:
+  """Models whose records come from more than one set of parameters: an evaluation left half way."""
+  stamps: dict[str, set[str]] = {}
+  for path in pathlib.Path(records_dir).glob('*/*.done.json'):
+    stamp = read_json(path).get('stamp')
+    if isinstance(stamp, dict) and 'model' in stamp:
+      stamps.setdefault(path.parent.name, set()).add(str(stamp['model']))
+  return sorted(model for model, found in stamps.items() if len(found) > 1)
+
+
 def _check(record: Any, where: str) -> None:
   """Raises UserError unless `record` is one."""
   if not isinstance(record, dict):

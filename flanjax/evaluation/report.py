@@ -58,10 +58,15 @@ def load(run_dir: RunDir) -> RunData:
   warnings: list[str] = []
   records = records_lib.read_all(run / 'eval' / 'records', warnings)
   dev = run / 'eval' / 'dev_records'
-  info, environment, config = run / 'eval' / 'eval.json', run / 'environment.json', run / 'config.gin'
+  warnings += [
+      f'the records of {model} come from more than one set of parameters; remove '
+      f'eval/records/{model} and evaluate again'
+      for model in records_lib.mixed_models(run / 'eval' / 'records')
+  ]
+  environment, config = run / 'environment.json', run / 'config.gin'
   return RunData(
       name=run.resolve().name,
-      info=records_lib.EvalInfo.read(info) if info.exists() else records_lib.EvalInfo(),
+      info=_info(run),
       records=records,
       dev_records=records_lib.read_all(dev, warnings) if any(dev.glob('*/*.jsonl')) else (),
       loss=_loss(run / 'train' / 'log.jsonl'),
@@ -69,6 +74,18 @@ def load(run_dir: RunDir) -> RunData:
       config=config.read_text() if config.exists() else None,
       environment=records_lib.read_json(environment) if environment.exists() else None,
       warnings=warnings,
+  )
+
+
+def _info(run: pathlib.Path) -> records_lib.EvalInfo:
+  """eval.json; what it does not say of holdout and seed, the training run's own file does."""
+  path, trained = run / 'eval' / 'eval.json', run / 'run.json'
+  info = records_lib.EvalInfo.read(path) if path.exists() else records_lib.EvalInfo()
+  said = records_lib.read_json(trained) if trained.exists() else {}
+  return dataclasses.replace(
+      info,
+      holdout=said.get('holdout') if info.holdout is None else info.holdout,
+      seed=said.get('seed') if info.seed is None else info.seed,
   )
 
 

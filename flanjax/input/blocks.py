@@ -12,7 +12,7 @@ import numpy as np
 
 from flanjax.errors import UserError
 from flanjax.input import manifest as manifest_lib
-from flanjax.input.draws import Draws, DrawSchedule, derive_key, mix64, permute
+from flanjax.input.draws import Draws, DrawSchedule, derive_key, permute
 from flanjax.input.manifest import SIDES, Manifest
 from flanjax.input.memo import Memo
 from flanjax.input.packing import best_fit, fill_rows

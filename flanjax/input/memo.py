@@ -39,7 +39,7 @@ class Memo:
     if ours:
       try:
         future.set_result(self._compute(key))
-      except BaseException as error:
+      except BaseException as error:  # noqa: BLE001 (it is raised again, in every waiting thread)
         with self._lock:
           self._values.pop(key, None)
         future.set_exception(error)

@@ -6,6 +6,7 @@ import bisect
 
 import numpy as np
 
+
 def best_fit(
     lengths: np.ndarray, capacity: tuple[int, int], num_rows: int, spread: float = 0.0
 ) -> np.ndarray | None:

@@ -34,13 +34,10 @@ def _shape_dtype(x: Any) -> jax.ShapeDtypeStruct:
   return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, 'sharding', None))
 
 
-def _saved_shapes(folder: pathlib.Path, item: str) -> dict[str, tuple[int, ...]]:
-  """Name -> shape of what a checkpoint's item holds."""
-  metadata = ocp.PyTreeCheckpointer().metadata(folder / item).item_metadata
-  if metadata is None:
-    raise ValueError(f'{folder / item} has no metadata')
-  # opt_state is a dict whose keys hold slashes already.
-  return {name: tuple(leaf.shape) for name, leaf in safetensors.flatten(metadata.tree).items()}
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+  """Name -> shape, of the metadata of a checkpoint's item."""
+  # The keys of opt_state, a flat dict, hold slashes already.
+  return {name: tuple(leaf.shape) for name, leaf in safetensors.flatten(tree).items()}
 
 
 def _check_shapes(folder: pathlib.Path, saved: Mapping[str, tuple], wanted: Mapping[str, Any]):
@@ -67,7 +64,11 @@ class Checkpointer:
     self.folder = pathlib.Path(model_dir).absolute() / FOLDER
     self._manager = ocp.CheckpointManager(
         self.folder,
-        item_names=('params', 'opt_state', 'position'),
+        item_handlers={
+            'params': ocp.StandardCheckpointHandler(),
+            'opt_state': ocp.StandardCheckpointHandler(),
+            'position': ocp.JsonCheckpointHandler(),
+        },
         options=ocp.CheckpointManagerOptions(
             max_to_keep=keep, cleanup_tmp_directories=True, save_root_metadata=False))
     self.newest: int | None = self._manager.latest_step()
@@ -126,7 +127,7 @@ class Checkpointer:
       except Exception as error:  # pylint: disable=broad-except
         # Orbax, TensorStore and JSON each have their own errors for a damaged file.
         _log.warning('checkpoint %s cannot be read, trying an older one: %s',
-                     self.folder / str(step), error)
+                     self.folder / str(step), str(error)[:300])
         unreadable.append(step)
         continue
       self._set_aside(unreadable)
@@ -140,8 +141,11 @@ class Checkpointer:
   def _restore(self, step: int, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
     folder = self.folder / str(step)
     opt_state = _flat(template.opt_state)
-    _check_shapes(folder, _saved_shapes(folder, 'params'), _flat(template.params))
-    _check_shapes(folder, _saved_shapes(folder, 'opt_state'), opt_state)
+    metadata = self._manager.item_metadata(step)
+    for item, wanted in (('params', _flat(template.params)), ('opt_state', opt_state)):
+      if metadata[item] is None:
+        raise ValueError(f'{item} has no metadata')
+      _check_shapes(folder, _shapes(metadata[item].tree), wanted)
     restored = self._manager.restore(step, args=ocp.args.Composite(
         params=ocp.args.StandardRestore(jax.tree.map(_shape_dtype, template.params)),
         opt_state=ocp.args.StandardRestore(jax.tree.map(_shape_dtype, opt_state)),
@@ -210,10 +214,11 @@ def restore_params(
     return params, int(metadata.get('step', 0))
   folder = _find(path, step)
   try:
-    with ocp.PyTreeCheckpointer() as checkpointer:
-      tree = checkpointer.metadata(folder / 'params').item_metadata.tree
-      as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-      params = checkpointer.restore(folder / 'params', restore_args=as_numpy)
+    handler = ocp.PyTreeCheckpointHandler()
+    tree = handler.metadata(folder / 'params').tree
+    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+    params = handler.restore(
+        folder / 'params', args=ocp.args.PyTreeRestore(restore_args=as_numpy))
   except Exception as error:  # pylint: disable=broad-except
     raise errors.UserError('the checkpoint cannot be read', where=str(folder),
                            got=error) from error

@@ -98,6 +98,37 @@ def create_learning_rate_scheduler(
   return schedule
 
 
+def warmup_stable_decay(
+    base_learning_rate: float,
+    total_steps: int,
+    warmup_steps: int = 0,
+    decay_steps: int = 0,
+    final_fraction: float = 0.0,
+) -> Schedule:
+  """-> step -> learning rate: a linear rise, a constant, a linear fall (Hu et al. 2024).
+
+  The schedule of MiniCPM (arXiv 2404.06395, section 4), with a linear decay; optax joins it.
+
+  Args:
+    base_learning_rate: the rate in between.
+    total_steps: the step at which the fall ends.
+    warmup_steps: steps of the rise, from 0.
+    decay_steps: steps of the fall.
+    final_fraction: of the base rate, where the fall ends.
+  """
+  if total_steps < warmup_steps + decay_steps:
+    raise errors.UserError(
+        'a schedule is longer than the run', where='warmup_stable_decay', got=
+        f'{warmup_steps} steps of warm-up and {decay_steps} of decay', expected=f'{total_steps} in all')
+  start = total_steps - decay_steps
+  return optax.join_schedules(
+      [optax.linear_schedule(0.0, base_learning_rate, max(1, warmup_steps)),
+       optax.constant_schedule(base_learning_rate),
+       optax.linear_schedule(base_learning_rate, base_learning_rate * final_fraction,
+                             max(1, decay_steps))],
+      [warmup_steps, start])
+
+
 def _as_schedule(learning_rate: float | Schedule) -> Schedule:
   if callable(learning_rate):
     return learning_rate

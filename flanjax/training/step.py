@@ -40,6 +40,10 @@ def _sum_over_microbatches(
   return total
 
 
+def _norm(tree: Any) -> jax.Array:
+  return jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)))
+
+
 def train_step(
     state: TrainState,
     batch: Batch,
@@ -78,7 +82,7 @@ def train_step(
   grads = jax.tree.map(lambda g: g / tokens, grads)
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
-  metrics['gradient_norm'] = optax.global_norm(grads)
+  metrics['gradient_norm'] = _norm(grads)
   return TrainState(state.step + 1, params, opt_state), metrics
 
 

@@ -185,9 +185,9 @@ def wsc_fields(example):
   # One index of the training split is one too low.
   at += tf.cast(core != tf.strings.lower(pronoun), at.dtype)
   marked = tf.strings.regex_replace(words[at], r'^(\w+)', r'*\1*')
-  text = tf.strings.reduce_join(tf.concat([words[:at], [marked], words[at + 1 :]], 0), separator=' ')
+  words = tf.concat([words[:at], [marked], words[at + 1 :]], axis=0)
   return {
-      'text': one_line(text),
+      'text': one_line(tf.strings.reduce_join(words, separator=' ')),
       'noun': one_line(example['span1_text']),
       'pronoun': pronoun,
       'options': WSC_OPTIONS,

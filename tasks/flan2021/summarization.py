@@ -14,7 +14,8 @@ def aeslc_fields(example):
 
 
 def has_body_and_subject(example):
-  return tf.logical_and(one_line(example['email_body']) != '', one_line(example['subject_line']) != '')
+  texts = tf.stack([example['email_body'], example['subject_line']])
+  return tf.reduce_all(one_line(texts) != '')
 
 
 AESLC_TEMPLATES = [

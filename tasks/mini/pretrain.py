@@ -15,25 +15,33 @@ decoder to read its encoder at all.
 
 from __future__ import annotations
 
+import argparse
 import collections
-from collections.abc import Mapping, Sequence
 import dataclasses
 import hashlib
 import io
+import os
 import pathlib
 import random
 import re
 import tempfile
 
+import gin
 import numpy as np
+import optax
 import sentencepiece
 
+from flanjax import gin_files
 from flanjax.input import packing
+from flanjax.interop import safetensors
+from flanjax.models import t5
 from flanjax.tasks.mini import prose
 from flanjax.tasks.mini import world
+from flanjax.training import loop
 
 BASE = pathlib.Path(__file__).parent / 'base'
 EXTRA_IDS = 100
+Pair = tuple[list[int], list[int]]
 EOS = 1
 _WORD = '\u2581[A-Za-z]+|[A-Za-z]{2,}'
 
@@ -61,12 +69,23 @@ def train_vocabulary(path: pathlib.Path, documents: int = 60_000, size: int = 1_
 
 
 @dataclasses.dataclass(frozen=True)
-class Shares:
-  """How often each objective is drawn."""
+class Stage:
+  """How often each objective is drawn, and tokens in a row of inputs and of targets."""
 
-  prefix: float = 0.45
-  spans: float = 0.25
-  rebuild: float = 0.30
+  prefix: float
+  spans: float
+  rebuild: float
+  feature_lengths: tuple[int, int]
+
+  @property
+  def shares(self) -> dict[str, float]:
+    return {'prefix': self.prefix, 'spans': self.spans, 'rebuild': self.rebuild}
+
+
+# Rebuilding teaches to copy within some 100,000 documents. After that most of its tokens
+# teach nothing, and would outnumber those that can only be foretold by looking back.
+WARM_UP = Stage(0.4, 0.2, 0.4, (64, 40))
+MAIN = Stage(0.7, 0.2, 0.1, (64, 28))
 
 
 class PretrainSource:
@@ -75,43 +94,39 @@ class PretrainSource:
   Args:
     batch_size: rows of a batch; each holds several documents, packed.
     seed: seeds the documents and everything drawn about them.
-    feature_lengths: tokens in a row of inputs and of targets.
-    shares: how often each objective is drawn.
+    warm_up_steps: steps of the stage WARM_UP, before MAIN.
     vocabulary: a SentencePiece file.
   """
 
-  def __init__(self, batch_size: int, seed: int, feature_lengths: Mapping[str, int],
-               shares: Shares = Shares(),
-               vocabulary: str | pathlib.Path = BASE / 'sentencepiece.model'):
-    self._batch_size, self._seed = batch_size, seed
-    self.feature_lengths = dict(feature_lengths)
-    self.shares: Mapping[str, float] = dataclasses.asdict(shares)
+  def __init__(self, batch_size: int, seed: int, warm_up_steps: int,
+               vocabulary: str | os.PathLike[str] = BASE / 'sentencepiece.model'):
+    self._batch_size, self._seed, self._warm_up_steps = batch_size, seed, warm_up_steps
     self._spm = sentencepiece.SentencePieceProcessor(model_file=str(vocabulary))
     self._sentinel = self._spm.vocab_size() + EXTRA_IDS - 1
+    self.vocab_size = self._spm.vocab_size() + EXTRA_IDS
     digest = hashlib.sha256(pathlib.Path(vocabulary).read_bytes())
-    digest.update(repr((batch_size, seed, sorted(feature_lengths.items()), shares)).encode())
+    digest.update(repr((batch_size, seed, warm_up_steps, WARM_UP, MAIN)).encode())
     self.fingerprint = digest.hexdigest()
 
   def tasks(self, step: int) -> dict[str, int]:
     return {'mini_prose': self._batch_size}
 
-  def pair(self, rng: random.Random, text: str) -> tuple[list[int], list[int]]:
+  def pair(self, rng: random.Random, stage: Stage) -> Pair:
     """One document as inputs and targets, both ending in EOS."""
-    ids = self._spm.encode(text)
-    kinds, weights = zip(*self.shares.items())
-    make = getattr(self, '_' + rng.choices(kinds, weights)[0])
-    inputs, targets = make(rng, ids)
+    head, tail = prose.parts(rng)
+    kinds, weights = zip(*stage.shares.items())
+    kind = rng.choices(kinds, weights)[0]
+    if kind == 'prefix' and tail and rng.random() < 0.8:
+      inputs, targets = self._spm.encode(head), self._spm.encode(tail)
+    else:
+      inputs, targets = getattr(self, '_' + kind)(rng, self._spm.encode(head + tail))
     return inputs + [EOS], targets + [EOS]
 
-  def _prefix(self, rng: random.Random, ids: list[int]) -> tuple[list[int], list[int]]:
-    if rng.random() < 0.5:  # Before one of the last words: mostly they follow from the text.
-      cut = len(ids) - rng.randint(2, 6)
-    else:
-      cut = rng.randint(len(ids) // 4, len(ids) - 2)
-    cut = min(max(cut, 1), len(ids) - 1)
-    return ids[:cut], ids[cut:]
+  def _prefix(self, rng: random.Random, ids: list[int]) -> Pair:
+    cut = rng.randint(len(ids) // 4, len(ids) - 2) if len(ids) > 2 else 1
+    return ids[:max(cut, 1)], ids[max(cut, 1):]
 
-  def _spans(self, rng: random.Random, ids: list[int]) -> tuple[list[int], list[int]]:
+  def _spans(self, rng: random.Random, ids: list[int]) -> Pair:
     inputs, targets, i, n = [], [], 0, 0
     starts = set(rng.sample(range(len(ids)), max(1, len(ids) // 8)))
     while i < len(ids):
@@ -128,17 +143,18 @@ class PretrainSource:
         i += 1
     return inputs, targets
 
-  def _rebuild(self, rng: random.Random, ids: list[int]) -> tuple[list[int], list[int]]:
+  def _rebuild(self, rng: random.Random, ids: list[int]) -> Pair:
     rate, mask = rng.uniform(0.0, 0.3), self._sentinel - (EXTRA_IDS - 1)
     return [mask if rng.random() < rate else i for i in ids], list(ids)
 
   def batch(self, step: int) -> dict[str, np.ndarray]:
     """[batch, length] arrays under SeqIO's feature-converter names."""
     rng = random.Random(f'{self._seed}/{step}')
-    row = (self.feature_lengths['inputs'], self.feature_lengths['targets'])
+    stage = WARM_UP if step < self._warm_up_steps else MAIN
+    row = stage.feature_lengths
     pairs, used = [], np.zeros(2, np.int64)
     while (used <= np.multiply(row, self._batch_size)).all():
-      pair = self.pair(rng, prose.document(rng))
+      pair = self.pair(rng, stage)
       lengths = list(map(len, pair))
       if all(np.less_equal(lengths, row)):
         pairs.append(pair)
@@ -150,3 +166,69 @@ class PretrainSource:
         np.concatenate([np.array(pairs[i][side], np.int32) for i in order]) for side in (0, 1))
     starts = np.searchsorted(rows[order], np.arange(self._batch_size + 1))
     return packing.batch_arrays(inputs, targets, lengths[order], starts, row, packed=True)
+
+
+@dataclasses.dataclass
+class PretrainRun:
+  """A pretraining run as gin configures it: `base/pretrain.gin`."""
+
+  model: t5.EncoderDecoderModel
+  optimizer: optax.GradientTransformation
+  total_steps: int
+  batch_size: int
+  warm_up_steps: int
+  random_seed: int = 0
+  checkpoint_period: int = 1_000
+
+
+def pretrain_base(
+    workdir: str | os.PathLike[str], steps: int | None = None, seed: int | None = None
+) -> pathlib.Path:
+  """Trains a base model by the recipe that the shipped one was trained by.
+
+  Started again with the same folder it goes on where it was.
+
+  Args:
+    workdir: the run's folder: checkpoints, logs and in the end `model.safetensors`.
+    steps: steps in place of the recipe's; the learning rate's schedule shrinks with them.
+    seed: in place of the recipe's.
+
+  Returns:
+    the weights.
+  """
+  bindings = [] if steps is None else [f'TRAIN_STEPS = {steps}']
+  bindings += [] if seed is None else [f'RANDOM_SEED = {seed}']
+  gin_files.load([str(BASE / 'pretrain.gin')], bindings)
+  run = gin_files.construct(PretrainRun)
+  source = PretrainSource(run.batch_size, run.random_seed, run.warm_up_steps)
+  folder = pathlib.Path(workdir)
+  trainer = loop.Trainer(
+      run.model, run.optimizer, model_dir=folder, total_steps=run.total_steps,
+      batch_source=source, seed=run.random_seed, checkpoint_period=run.checkpoint_period,
+      log_period=100, label='pretrain', model_info={
+          'vocabulary': 'mini',
+          'vocabulary_fingerprint': hashlib.sha256(
+              (BASE / 'sentencepiece.model').read_bytes()).hexdigest()})
+  state = trainer.run()
+  if trainer.interrupted:
+    raise KeyboardInterrupt(trainer.interrupted)
+  (folder / 'config.gin').write_text(gin.operative_config_str())
+  path = folder / 'model.safetensors'
+  safetensors.save_params(path, state.params, {'steps': str(run.total_steps)})
+  return path
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(
+      prog='tools/pretrain_mini', description='Trains the base model of the suite `mini` again.',
+      epilog='example: tools/pretrain_mini --output /tmp/mini_base')
+  parser.add_argument('--output', required=True, metavar='DIR', help='the folder of the run')
+  parser.add_argument('--steps', type=int, metavar='N', help="in place of the recipe's")
+  parser.add_argument('--seed', type=int, metavar='N', help="in place of the recipe's")
+  args = parser.parse_args()
+  path = pretrain_base(args.output, args.steps, args.seed)
+  print(f'{path}\nsha256 {hashlib.sha256(path.read_bytes()).hexdigest()}')
+
+
+if __name__ == '__main__':
+  main()

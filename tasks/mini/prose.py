@@ -29,36 +29,43 @@ def _noun(fact: w.Fact) -> str:
 def _quoted_question(rng: Rng, question: str, answer: str) -> str:
   asker, teller = rng.sample(w.PEOPLE, 2)
   return rng.choice((
-      f'"{question}" asked {asker}. "{w.capital(answer)}," said {teller}.',
-      f'{asker} asked: "{question}" {teller} answered: "{w.capital(answer)}."',
-      f'{asker} wanted to know: "{question}" The answer was: {answer}.',
-      f'"{question}" "{w.capital(answer)}."',
-      f'The teacher asked the question: {question} The right answer was {answer}.',
-      f'{question} {w.capital(answer)}.',
+      f'"{question}" asked {asker}.| "{w.capital(answer)}," said {teller}.',
+      f'{asker} asked: "{question}" {teller} answered:| "{w.capital(answer)}."',
+      f'{asker} wanted to know: "{question}" The answer was:| {answer}.',
+      f'"{question}"| "{w.capital(answer)}."',
+      f'The teacher asked the question: {question} The right answer was| {answer}.',
+      f'{question}| {w.capital(answer)}.',
   ))
+
+
+def _mark_last(rng: Rng, fact: w.Fact) -> str:
+  """The fact said again, with the mark before the last of its two parts."""
+  said = fact.say(rng)
+  last = max(fact.subject, fact.object, key=said.rfind)
+  return f'|{last}'.join(said.rsplit(last, 1)).replace(' |', '| ')
 
 
 def lookup(rng: Rng) -> str:
   """Facts of the day, then talk that can only be followed by looking back."""
-  episode = w.Episode.draw(rng, 2, 4)
+  episode = w.Episode.draw(rng, 2, 3)
   fact = rng.choice(episode.facts)
   s, o, r = fact.subject, fact.object, fact.relation
-  kind = rng.randrange(6)
+  kind = rng.choice((0, 0, 0, 1, 1, 1, 2, 2, 3, 4, 5))
   if kind == 0:
     tail = _quoted_question(rng, r.ask(rng, s), _noun(fact))
   elif kind == 1:
     tail = _quoted_question(rng, r.ask_who(rng, o), s)
   elif kind == 2:
-    tail = rng.choice(('As was said, ', 'Remember: ', 'In other words, ', 'So ')) + r.say(rng, s, o)
+    tail = rng.choice(('As was said, ', 'Remember: ', 'In other words, ', 'So ')) + _mark_last(rng, fact)
   elif kind == 3 and r is w.HAS:
     colour, thing = o.split()
-    tail = rng.choice((f'The {thing} of {s} is {colour}.', f'It is {s} who has the {colour} thing.',
-                       f'What colour is the {thing}? It is {colour}.'))
+    tail = rng.choice((f'The {thing} of {s} is| {colour}.', f'The {colour} thing is that of| {s}.',
+                       f'What colour is the {thing}? It is| {colour}.'))
   elif kind == 4:
     tail = ' '.join(f.say(rng) for f in rng.sample(episode.facts, len(episode.facts)))
-    tail = 'Once more: ' + tail
+    tail = 'Once more:| ' + tail
   else:
-    tail = f'{_name(rng)} heard about {s} and told a friend: "{r.say(rng, s, o)}"'
+    tail = f'{_name(rng)} heard about {s} and told a friend: {_mark_last(rng, fact)}'
   return f'{episode.tell(rng)} {tail}'
 
 
@@ -75,15 +82,15 @@ def verdict(rng: Rng) -> str:
   claim = r.say(rng, s, o)
   speaker = _name(rng)
   known = {
-      'yes': (f'{speaker} said: "{claim}" That is true.', f'"{claim}" "Yes, that is right."',
-              f'So it is true that {_low(claim)}', f'{r.ask_whether(rng, s, o)} Yes.',
-              f'From this it follows: {claim} Yes, it follows.'),
-      'no': (f'{speaker} said: "{claim}" That is false.', f'"{claim}" "No, that is wrong."',
-             f'So it is not true that {_low(claim)}', f'{r.ask_whether(rng, s, o)} No.',
-             f'{speaker} said: "{claim}" No, it does not follow.', r.deny(rng, s, o)),
-      'maybe': (f'{speaker} said: "{claim}" Maybe, nobody knows.',
-                f'"{claim}" "Maybe. We cannot know that."',
-                f'{r.ask_whether(rng, s, o)} Maybe, it is not possible to tell.'),
+      'yes': (f'{speaker} said: "{claim}" That is| true.', f'"{claim}"| "Yes, that is right."',
+              f'So it is| true that {_low(claim)}', f'{r.ask_whether(rng, s, o)}| Yes.',
+              f'Does it follow? {claim}| Yes, it follows.'),
+      'no': (f'{speaker} said: "{claim}" That is| false.', f'"{claim}"| "No, that is wrong."',
+             f'So it is| not true that {_low(claim)}', f'{r.ask_whether(rng, s, o)}| No.',
+             f'Does it follow? {claim}| No, it does not follow.', r.deny(rng, s, o)),
+      'maybe': (f'{speaker} said: "{claim}"| Maybe, nobody knows.',
+                f'"{claim}"| "Maybe. We cannot know that."',
+                f'{r.ask_whether(rng, s, o)}| Maybe, it is not possible to tell.'),
   }[truth]
   return f'{episode.tell(rng)} {rng.choice(known)}'
 
@@ -102,14 +109,14 @@ def retelling(rng: Rng) -> str:
   s, o, r = fact.subject, fact.object, fact.relation
   if rng.random() < 0.5:
     one, two = r.say_twice(rng, s, o)
-    link = rng.choice(('In other words: {b}', 'That is the same as to say: {b}', '{b} It means the same.',
-                       '{b} Both sentences have the same meaning.', 'One can also say: {b}'))
+    link = rng.choice(('In other words: {b}', 'That is the same as to say: {b}', '{b}| It means the same.',
+                       '{b} Both sentences have| the same meaning.', 'One can also say: {b}'))
   else:
     one = r.say(rng, s, o)
     two = (r.say(rng, s, w.other(rng, r.objects, o)) if rng.random() < 0.5
            else r.say(rng, w.other(rng, w.TOWNS if r in w.OF_TOWNS else w.PEOPLE, s), o))
-    link = rng.choice(('{b} That is something different.', '{b} It does not mean the same.',
-                       '{b} The two sentences have a different meaning.'))
+    link = rng.choice(('{b} That is| something different.', '{b}| It does not mean the same.',
+                       '{b} The two sentences have| a different meaning.'))
   return f'{one} {link.format(b=two)}'
 
 
@@ -126,7 +133,7 @@ def memory(rng: Rng) -> str:
     wrong = w.other(rng, r.objects, o)
     asked, answer = rng.choice(((o, 'yes'), (wrong, 'no')))
     return rng.choice((_quoted_question(rng, r.ask_whether(rng, s, asked), answer),
-                       f'{r.say(rng, s, asked)} That is {"true" if answer == "yes" else "false"}.'))
+                       f'{r.say(rng, s, asked)} That is| {"true" if answer == "yes" else "false"}.'))
   if kind == 3:
     return f'{r.deny(rng, s, w.other(rng, r.objects, o))} {r.say(rng, s, o)}'
   return r.say(rng, s, o)
@@ -140,12 +147,12 @@ def opinion(rng: Rng) -> str:
   word, good = ('positive', 'good') if positive else ('negative', 'bad')
   liked = 'liked' if positive else 'did not like'
   tail = rng.choice((
-      f'This was a {word} review.', f'So the review of the {thing} was {word}.',
-      f'{writer} had a {good} opinion of the {thing}.', f'{writer} {liked} it.',
-      f'In short, the {thing} was {good}.', f'{reader} found the review {word}.',
-      f'Was it {rng.choice(("good or bad", "bad or good"))}? It was {good}.',
-      f'Did {writer} like it? {"Yes" if positive else "No"}.',
-      f'It is a review of a {domain}.', f'The review is about the {thing}.',
+      f'This was a| {word} review.', f'So the review of the {thing} was| {word}.',
+      f'{writer} had a| {good} opinion of the {thing}.', f'{writer}| {liked} it.',
+      f'In short, the {thing} was| {good}.', f'{reader} found the review| {word}.',
+      f'Was it {rng.choice(("good or bad", "bad or good"))}? It was| {good}.',
+      f'Did {writer} like it?| {"Yes" if positive else "No"}.',
+      f'It is a review of a| {domain}.', f'The review is about the| {thing}.',
   ))
   head = rng.choice((f'{writer} wrote: "{text}"', text, f'A review by {writer}: {text}'))
   return f'{head} {tail}'
@@ -157,7 +164,7 @@ def words_of_opinion(rng: Rng) -> str:
   wrong = rng.choice(w.BAD if positive else w.GOOD)
   kind = 'positive' if positive else 'negative'
   return rng.choice((
-      f'"{w.capital(word)}" is a {kind} word.', f'"{w.capital(word)}" means much the same as "{next_word}".',
+      f'"{w.capital(word)}" is a| {kind} word.', f'"{w.capital(word)}" means much the same as "{next_word}".',
       f'"{w.capital(word)}" is the opposite of "{wrong}".',
       f'When something is {word}, people {"like" if positive else "do not like"} it.',
       f'What is {word} is {"good" if positive else "bad"}, not {"bad" if positive else "good"}.',
@@ -170,9 +177,9 @@ def mood(rng: Rng) -> str:
   deed = rng.choice(w.MOODS[name])
   text = f'{s} {deed}.'
   return rng.choice((
-      f'{text} {w.capital(w.pronoun(s))} was {name}.', f'{s} was {name} because {w.pronoun(s)} {deed}.',
-      f'{text} How did {s} feel? {w.capital(name)}.', f'{text} {_name(rng, s)} saw that {s} was {name}.',
-      f'Whoever {deed} feels {name}.',
+      f'{text} {w.capital(w.pronoun(s))} was| {name}.', f'{s} was {name} because {w.pronoun(s)} {deed}.',
+      f'{text} How did {s} feel?| {w.capital(name)}.', f'{text} {_name(rng, s)} saw that {s} was| {name}.',
+      f'Whoever {deed} feels| {name}.',
   ))
 
 
@@ -181,10 +188,10 @@ def cause(rng: Rng) -> str:
   first, then = (x.format(s=s) for x in rng.choice(w.CAUSES))
   pron = then.replace(s, w.pronoun(s)) if then.startswith(s) else then
   return rng.choice((
-      f'{w.capital(first)}. So {pron}.', f'{w.capital(then)} because {first}.',
-      f'{w.capital(first)}, and then {pron}.', f'Why did it happen that {then}? Because {first}.',
-      f'When {first}, {pron}.', f'{w.capital(first)}. What happened next? {w.capital(then)}.',
-      f'The cause: {first}. The effect: {then}.',
+      f'{w.capital(first)}. So| {pron}.', f'{w.capital(then)} because| {first}.',
+      f'{w.capital(first)}, and then| {pron}.', f'Why did it happen that {then}?| Because {first}.',
+      f'When {first},| {pron}.', f'{w.capital(first)}. What happened next?| {w.capital(then)}.',
+      f'The cause: {first}. The effect:| {then}.',
   ))
 
 
@@ -196,11 +203,11 @@ def kind(rng: Rng) -> str:
   the = w.capital(w.a(word))
   is_a = name if name in ('furniture', 'clothing') else w.a(name)
   return rng.choice((
-      f'{the} is {is_a}.', f'{the} is a kind of {name}, and so is {w.a(second)}.',
-      f'{the} and {w.a(second)} belong to the same kind: {name}.',
-      f'What kind of thing is {w.a(word)}? {w.capital(is_a)}.',
+      f'{the} is| {is_a}.', f'{the} is a kind of| {name}, and so is {w.a(second)}.',
+      f'{the} and {w.a(second)} belong to the same kind:| {name}.',
+      f'What kind of thing is {w.a(word)}?| {w.capital(is_a)}.',
       f'{the} is {is_a}, not {w.a(wrong) if wrong not in ("furniture", "clothing") else wrong}.',
-      f'Of {word}, {second} and {odd}, the {odd} does not fit.',
+      f'Of {word}, {second} and {odd}, the| {odd} does not fit.',
   ))
 
 
@@ -208,9 +215,9 @@ def topic(rng: Rng) -> str:
   name = rng.choice(sorted(w.TOPICS))
   text = w.topic_text(rng, name)
   return rng.choice((
-      f'{text} This is about {name}.', f'{text} The topic of the text is {name}.',
+      f'{text} This is about| {name}.', f'{text} The topic of the text is| {name}.',
       f'{_name(rng)} read a text about {name}: "{text}"', f'People who talk of {name} say: {text}',
-      f'{text} What is it about? {w.capital(name)}.', f'{text} It has to do with {name}.',
+      f'{text} What is it about?| {w.capital(name)}.', f'{text} It has to do with| {name}.',
   ))
 
 
@@ -218,8 +225,8 @@ def genre(rng: Rng) -> str:
   name = rng.choice(sorted(w.GENRES))
   text = w.genre_text(rng, name)
   its = name if name == 'news' else w.a(name)
-  return rng.choice((f'{_name(rng)} read {its}: "{text}"', f'"{text}" That was {its}.',
-                     f'{text} This kind of text is called {its}.'))
+  return rng.choice((f'{_name(rng)} read {its}: "{text}"', f'"{text}" That was| {its}.',
+                     f'{text} This kind of text is called| {its}.'))
 
 
 def reference(rng: Rng) -> str:
@@ -230,36 +237,36 @@ def reference(rng: Rng) -> str:
     said = relation.statements[0].format(s='', o=thing).strip(' .')
   p = w.capital(w.pronoun(meant))
   return rng.choice((
-      f'{text} {p} means {meant}.', f'{text} It was {meant} who {said}.', f'{text} Who {said}? {meant}.',
-      f'{text} That is, {meant} {said}.', f'{text} The word "{w.pronoun(meant)}" stands for {meant}.',
-      f'{text} Not {first if meant == second else second} but {meant} {said}.',
+      f'{text} {p} means| {meant}.', f'{text} It was| {meant} who {said}.', f'{text} Who {said}?| {meant}.',
+      f'{text} That is,| {meant} {said}.', f'{text} The word "{w.pronoun(meant)}" stands for| {meant}.',
+      f'{text} Not {first if meant == second else second} but| {meant} {said}.',
   ))
 
 
 def gist(rng: Rng) -> str:
   text, short = w.talk(rng) if rng.random() < 0.5 else w.story(rng)
   return rng.choice((
-      f'{text} In short: {short}', f'{text} To sum up, {short}', f'{_name(rng)} told the whole story: "{text}" The main point: {short}',
-      f'{short} This is how it went. {text}', f'{text} The summary of it is: {short}', text,
+      f'{text} In short:| {short}', f'{text} To sum up,| {short}', f'{_name(rng)} told the whole story: "{text}" The main point:| {short}',
+      f'{short} This is how it went. {text}', f'{text} The summary of it is:| {short}', text,
   ))
 
 
 def record(rng: Rng) -> str:
   rows, text = w.card(rng)
   said = ', '.join(f'{k}: {v}' for k, v in rows)
-  return rng.choice((f'In the book of the town stands: {said}. That means: {text}',
-                     f'{text} The clerk noted: {said}.', f'{said}. So {text}', text))
+  return rng.choice((f'In the book of the town stands: {said}. That means:| {text}',
+                     f'{text} The clerk noted:| {said}.', f'{said}. So| {text}', text))
 
 
 def foreign(rng: Rng) -> str:
   if rng.random() < 0.3:
     word = rng.choice(sorted(w.ZIB))
-    return rng.choice((f'The Zib word for "{word}" is "{w.ZIB[word]}".', f'In Zib "{w.ZIB[word]}" means "{word}".'))
+    return rng.choice((f'The Zib word for "{word}" is| "{w.ZIB[word]}".', f'In Zib "{w.ZIB[word]}" means| "{word}".'))
   english, zib = w.zib_pair(rng)
   return rng.choice((
-      f'"{english}" In Zib one says: "{zib}"', f'In Zib they say "{zib}" and mean "{english}"',
-      f'{_name(rng)} said in English: "{english}" The guest said the same in Zib: "{zib}"',
-      f'{zib} In English: {english}', f'{english} In the language Zib: {zib}',
+      f'"{english}" In Zib one says:| "{zib}"', f'In Zib they say "{zib}" and mean| "{english}"',
+      f'{_name(rng)} said in English: "{english}" The guest said the same in Zib:| "{zib}"',
+      f'{zib} In English:| {english}', f'{english} In the language Zib:| {zib}',
   ))
 
 
@@ -269,10 +276,10 @@ def spelling(rng: Rng) -> str:
   small = text.lower()
   mixed = ' '.join(rng.sample(words, len(words)))
   return rng.choice((
-      f'The child wrote: {small} The teacher wrote it correctly: {text}',
-      f'{small} With capital letters: {text}',
-      f'The words {mixed} in the right order: {text}', f'The child mixed up the words: {mixed}. It should be: {text}',
-      f'{text.rstrip(".")} Now with a full stop: {text}',
+      f'The child wrote: {small} The teacher wrote it correctly:| {text}',
+      f'{small} With capital letters:| {text}',
+      f'The words {mixed} in the right order:| {text}', f'The child mixed up the words: {mixed}. It should be:| {text}',
+      f'{text.rstrip(".")} Now with a full stop:| {text}',
   ))
 
 
@@ -281,8 +288,8 @@ def echo(rng: Rng) -> str:
   text = rng.choice((lambda: w.Episode.draw(rng, 1, 2).tell(rng), lambda: w.story(rng)[0],
                      lambda: w.Fact(*w.lasting(rng)).say(rng), lambda: ', '.join(rng.sample(w.NEWCOMERS + w.PEOPLE, 3)) + '.'))()
   s, t = rng.sample(w.PEOPLE, 2)
-  return rng.choice((f'{s} said: "{text}" {t} repeated: "{text}"', f'{text} Once again: {text}',
-                     f'{s} read it aloud: "{text}" {t} wrote it down: "{text}"'))
+  return rng.choice((f'{s} said: "{text}" {t} repeated:| "{text}"', f'{text} Once again:| {text}',
+                     f'{s} read it aloud: "{text}" {t} wrote it down:| "{text}"'))
 
 
 def school(rng: Rng) -> str:
@@ -294,19 +301,19 @@ def school(rng: Rng) -> str:
     text, _ = w.review(rng, rng.choice(tuple(w.REVIEWED)), positive)
     pair = rng.sample(('positive', 'negative'), 2)
     return (f'{teacher} read a review: "{text}" {pupil} had to choose between {pair[0]} and {pair[1]}. '
-            f'{pupil} chose {"positive" if positive else "negative"}, and that was the right choice.')
+            f'{pupil} chose| {"positive" if positive else "negative"}, and that was the right choice.')
   if it == 1:
     name = rng.choice(sorted(w.TOPICS))
     options = rng.sample(sorted(set(w.TOPICS) - {name}), 2) + [name]
     rng.shuffle(options)
     return (f'{pupil} read: "{w.topic_text(rng, name)}" Was the passage about {options[0]}, {options[1]} or {options[2]}? '
-            f'It was about {name}.')
+            f'It was about| {name}.')
   if it == 2:
     name = rng.choice(sorted(w.KINDS))
     word = rng.choice(w.KINDS[name])
     options = rng.sample(sorted(set(w.KINDS) - {name}), 1) + [name]
     rng.shuffle(options)
-    return (f'{teacher} named a word: {word}. "Is that {options[0]} or {options[1]}?" "{w.capital(name)}," said {pupil}.')
+    return (f'{teacher} named a word: {word}. "Is that {options[0]} or {options[1]}?"| "{w.capital(name)}," said {pupil}.')
   if it == 3:
     s = _name(rng)
     right = rng.choice(w.CAUSES)
@@ -314,35 +321,35 @@ def school(rng: Rng) -> str:
     first, then, bad = right[0].format(s=s), right[1].format(s=s), wrong[1].format(s=s)
     options = [then, bad]
     rng.shuffle(options)
-    return (f'{w.capital(first)}. Did it end so that {options[0]}, or so that {options[1]}? {w.capital(then)}.')
+    return (f'{w.capital(first)}. Did it end so that {options[0]}, or so that {options[1]}?| {w.capital(then)}.')
   if it == 4:
     text, first, second, meant, said = w.role_pair(rng)
-    return f'{text} Who {said}, {first} or {second}? {meant}.'
+    return f'{text} Who {said}, {first} or {second}?| {meant}.'
   if it == 5:
     episode = w.Episode.draw(rng, 2, 3)
     fact = rng.choice(episode.facts)
     people = [f.subject for f in episode.facts]
     rng.shuffle(people)
-    return (f'{episode.tell(rng)} "{fact.relation.ask_who(rng, fact.object)} {", ".join(people[:-1])} or {people[-1]}?" '
+    return (f'{episode.tell(rng)} "{fact.relation.ask_who(rng, fact.object)} {", ".join(people[:-1])} or {people[-1]}?"| '
             f'"{fact.subject}," said {pupil}.')
   if it == 6:
     name = rng.choice(sorted(w.MOODS))
     options = rng.sample(sorted(set(w.MOODS) - {name}), 1) + [name]
     rng.shuffle(options)
     s = _name(rng)
-    return f'{s} {rng.choice(w.MOODS[name])}. Was {s} {options[0]} or {options[1]}? {w.capital(name)}.'
+    return f'{s} {rng.choice(w.MOODS[name])}. Was {s} {options[0]} or {options[1]}?| {w.capital(name)}.'
   if it == 7:
     text, short = w.story(rng)
-    return f'{pupil} read a passage: "{text}" {teacher} wanted a headline for the news. {pupil} wrote: "{short}"'
+    return f'{pupil} read a passage: "{text}" {teacher} wanted a headline for the news. {pupil} wrote:| "{short}"'
   if it == 8:
     english, zib = w.zib_pair(rng)
-    return rng.choice((f'{teacher} wanted this sentence in Zib: "{english}" The translation of {pupil} was: "{zib}"',
-                       f'{teacher} wanted this sentence in English: "{zib}" The translation of {pupil} was: "{english}"'))
+    return rng.choice((f'{teacher} wanted this sentence in Zib: "{english}" The translation of {pupil} was:| "{zib}"',
+                       f'{teacher} wanted this sentence in English: "{zib}" The translation of {pupil} was:| "{english}"'))
   r, s, o = w.lasting(rng)
   options = rng.sample([x for x in r.objects if x != o], 2) + [o]
   rng.shuffle(options)
   return (f'{teacher} asked: "{r.ask(rng, s)} Is it {options[0]}, {options[1]} or {options[2]}?" '
-          f'{pupil} gave the answer: {o}.')
+          f'{pupil} gave the answer:| {o}.')
 
 
 # How people of the world speak of lessons, texts and words.
@@ -409,18 +416,25 @@ def notice(rng: Rng) -> str:
 
 # What is written, and how often.
 DOCUMENTS: tuple[tuple[Callable[[Rng], str], float], ...] = (
-    (lookup, 5.0), (verdict, 2.5), (retelling, 1.5), (memory, 2.5), (opinion, 2.0),
+    (lookup, 14.0), (verdict, 4.0), (retelling, 1.5), (memory, 2.5), (opinion, 2.0),
     (words_of_opinion, 0.3), (mood, 0.7), (cause, 1.2), (kind, 0.7), (topic, 0.8), (genre, 0.4),
-    (reference, 1.8), (gist, 1.5), (record, 0.8), (foreign, 1.5), (spelling, 1.0), (echo, 1.2),
-    (school, 3.0), (lesson, 0.7), (notice, 0.5),
+    (reference, 1.8), (gist, 1.5), (record, 0.8), (foreign, 1.5), (spelling, 0.8), (echo, 0.5),
+    (school, 3.0), (lesson, 0.5), (notice, 0.5),
 )
 
 
 def document(rng: Rng) -> str:
-  """One document of the world's plain text.
+  """One document of the world's plain text."""
+  return ''.join(parts(rng))
 
-  Quotation marks are left out: SentencePiece gives a name another id after one,
-  and so small a model has better things to learn.
+
+def parts(rng: Rng) -> tuple[str, str]:
+  """A document in two: up to where it can be foretold by who has read it, and the rest.
+
+  The makers above mark the place by '|'; without one the second part is empty. Quotation
+  marks are left out: SentencePiece gives a name another id after one, and so small a model
+  has better things to learn.
   """
   makers, weights = zip(*DOCUMENTS)
-  return rng.choices(makers, weights)[0](rng).replace('"', '')
+  head, _, tail = rng.choices(makers, weights)[0](rng).replace('"', '').partition('|')
+  return head, tail.replace('|', '')

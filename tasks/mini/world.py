@@ -67,6 +67,11 @@ def capital(text: str) -> str:
   return text[:1].upper() + text[1:]
 
 
+def _form(rng: Rng, forms: Sequence[str]) -> str:
+  """One way to say it: the first, which is the usual one, or any."""
+  return forms[0] if rng.random() < 0.5 else rng.choice(forms)
+
+
 @dataclasses.dataclass(frozen=True)
 class Relation:
   """One kind of fact: who, and what; with several ways to say and ask it.
@@ -75,7 +80,7 @@ class Relation:
 
   Attributes:
     objects: what the object may be.
-    statements: ways to say it; all mean the same.
+    statements: ways to say it; all mean the same, and the first is the usual one.
     denials: ways to say that it is not so.
     questions: ways to ask for the object.
     who: ways to ask for the subject (empty where many would fit).
@@ -91,19 +96,19 @@ class Relation:
   whether: tuple[str, ...] = ()
 
   def say(self, rng: Rng, s: str, o: str) -> str:
-    return capital(rng.choice(self.statements).format(s=s, o=o))
+    return capital(_form(rng, self.statements).format(s=s, o=o))
 
   def deny(self, rng: Rng, s: str, o: str) -> str:
     return capital(rng.choice(self.denials).format(s=s, o=o))
 
   def ask(self, rng: Rng, s: str) -> str:
-    return rng.choice(self.questions).format(s=s)
+    return _form(rng, self.questions).format(s=s)
 
   def ask_who(self, rng: Rng, o: str) -> str:
-    return rng.choice(self.who).format(o=o)
+    return _form(rng, self.who).format(o=o)
 
   def ask_whether(self, rng: Rng, s: str, o: str) -> str:
-    return rng.choice(self.whether).format(s=s, o=o)
+    return _form(rng, self.whether).format(s=s, o=o)
 
   def say_twice(self, rng: Rng, s: str, o: str) -> tuple[str, str]:
     """Two different wordings of one fact."""

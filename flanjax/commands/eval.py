@@ -1,0 +1,254 @@
+"""`flanjax eval`: a tuned model and the one it came from, on tasks zero-shot and few-shot."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from flanjax.commands import common
+from flanjax.commands.train import check_choice, check_lengths, find_checkpoint
+from flanjax.errors import UserError
+
+MODES = ('generate', 'rank')
+FEW_SHOT = ('one_shot', 'two_shot', 'three_shot', 'five_shot', 'ten_shot', 'multi_shot')
+_DEFAULT_LENGTHS = {'inputs': 512, 'targets': 128}
+
+
+@dataclasses.dataclass
+class EvalRun:
+  """An evaluation as gin configures it; `gin/runs/eval.gin` says what each field means."""
+
+  checkpoint_path: str
+  mixture_or_task_name: str | Sequence[str] | None = None
+  module: str | Sequence[str] | None = None
+  output_dir: str | None = None
+  untuned_checkpoint_path: str | None = None
+  task_feature_lengths: Mapping[str, int] | None = None
+  split: str = 'test'
+  num_examples: int | None = None
+  modes: Sequence[str] = MODES
+  dev_num_examples: int = 0
+  seen_templates: int = 0
+  seen_num_examples: int | None = 100
+  untuned_few_shot: str | None = None
+  few_shot_inputs_length: int = 1024
+  batch_size: int = 32
+  on_missing: str = 'error'
+
+  def __post_init__(self):
+    self.modes = (self.modes,) if isinstance(self.modes, str) else tuple(self.modes)
+    for mode in self.modes:
+      check_choice('MODES', mode, MODES)
+    check_choice('ON_MISSING', self.on_missing, ('error', 'skip'))
+    if self.untuned_few_shot is not None:
+      check_choice('UNTUNED_FEW_SHOT', self.untuned_few_shot, FEW_SHOT)
+    if self.task_feature_lengths is not None:
+      check_lengths(self.task_feature_lengths, 'EvalRun')
+    for name in ('num_examples', 'seen_num_examples'):
+      value = getattr(self, name)
+      if value is not None and (not isinstance(value, int) or value < 1):
+        raise UserError(f'{name.upper()} must be at least 1, or None for all.', got=repr(value))
+
+  @property
+  def modules(self) -> list[str]:
+    return [self.module] if isinstance(self.module, str) else list(self.module or ())
+
+  @property
+  def names(self) -> list[str]:
+    names = self.mixture_or_task_name
+    return [names] if isinstance(names, str) else list(names or ())
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  common.example(parser, (
+      '  flanjax eval --gin_file=runs/eval.gin --gin.CHECKPOINT_PATH="\'/tmp/run\'" \\\n'
+      '    --gin.MIXTURE_OR_TASK_NAME="\'flan2021_holdout_nli_eval\'" --gin.NUM_EXAMPLES=100\n'))
+  common.add_gin_flags(parser)
+  common.add_flags(parser, 'module', 'json', 'workdir')
+
+
+def run(args: argparse.Namespace) -> int:
+  from flanjax import gin_files
+
+  files = args.gin_file or ['runs/eval.gin']
+  config = gin_files.load(files, args.gin_bindings, common.search_paths(args))
+  settings = gin_files.construct(EvalRun)
+  settings.module = [*settings.modules, *args.module, *config.modules]
+  tuned = _open(settings.checkpoint_path, 'CHECKPOINT_PATH')
+  vocabulary = tuned.model_info.get('vocabulary') or tuned.run.get('vocabulary')
+  common.load_tasks([*settings.modules, *tuned.run.get('modules', ())], vocabulary)
+  out = common.writable(settings.output_dir or tuned.folder / 'eval')
+  return _evaluate(args, settings, tuned, out)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Opened:
+  """A checkpoint, and what its run folder says of it."""
+
+  path: str
+  folder: pathlib.Path
+  model_info: Mapping[str, Any]
+  run: Mapping[str, Any]
+
+
+def _open(path: str, setting: str) -> _Opened:
+  """Finds the run folder of a checkpoint: itself, or one of the folders it lies in."""
+  if not isinstance(path, str):
+    raise UserError(f'{setting} must be a text.', got=repr(path))
+  found = pathlib.Path(find_checkpoint(path, setting))
+  for folder in [found, *found.parents][:4]:
+    if (folder / 'model.json').is_file():
+      run_file = folder / 'run.json'
+      run_info = json.loads(run_file.read_text()) if run_file.is_file() else {}
+      return _Opened(str(found), folder, json.loads((folder / 'model.json').read_text()), run_info)
+  raise UserError('There is no model.json in or above the checkpoint.', where=str(found),
+                  expected='a run folder, or a file with the model.json of its model beside it')
+
+
+def _predictors(settings: EvalRun, tuned: _Opened) -> dict[str, Any]:
+  """'tuned' and 'untuned', the second only where it is known what the run began from."""
+  import jax
+
+  from flanjax.evaluation import predict
+  from flanjax.models import t5
+  from flanjax.training import checkpoints, loop
+
+  loop.use_compilation_cache()
+  model = t5.from_folder(tuned.folder)
+  params, _ = checkpoints.restore_params(tuned.path)
+  made = {'tuned': predict.Predictor(model, params, batch_size=settings.batch_size)}
+  origin = settings.untuned_checkpoint_path or tuned.run.get('initial_checkpoint')
+  if origin:
+    before = _open(origin, 'UNTUNED_CHECKPOINT_PATH')
+    params, _ = checkpoints.restore_params(before.path)
+    made['untuned'] = predict.Predictor(
+        t5.from_folder(before.folder), params, batch_size=settings.batch_size)
+  elif 'seed' in tuned.run:
+    params = model.init(jax.random.key(tuned.run['seed']))
+    made['untuned'] = predict.Predictor(model, params, batch_size=settings.batch_size)
+  return made
+
+
+def _evaluate(
+    args: argparse.Namespace, settings: EvalRun, tuned: _Opened, out: pathlib.Path
+) -> int:
+  from flanjax import terminal
+  from flanjax.evaluation import records, score
+
+  plan = _plan(settings, tuned.run)
+  predictors = _predictors(settings, tuned)
+  lengths = dict(settings.task_feature_lengths or tuned.run.get('task_feature_lengths')
+                 or _DEFAULT_LENGTHS)
+  variants = [score.Variant(name, p) for name, p in predictors.items()]
+  roles = {name: name for name in predictors}
+  if settings.untuned_few_shot and 'untuned' in predictors:
+    name = f"untuned, {settings.untuned_few_shot.replace('_', '-')}"
+    roles[name] = 'few-shot'
+    few_lengths = dict(lengths, inputs=max(settings.few_shot_inputs_length, lengths['inputs']))
+    variants.append(score.Variant(
+        name, predictors['untuned'], f'_{settings.untuned_few_shot}',
+        sequence_length=few_lengths))
+  info = records.EvalInfo(
+      holdout=tuned.run.get('holdout'), models=roles, split=settings.split,
+      num_examples=settings.num_examples, excluded=plan.excluded, seed=tuned.run.get('seed'))
+  info.write(out / 'eval.json')
+  zero_shot = [v for v in variants if not v.task_suffix]
+  rounds = [
+      ('evaluating', variants, plan.tasks, settings.split, settings.num_examples, 'records'),
+      ('evaluating seen clusters', zero_shot, plan.seen, settings.split,
+       settings.seen_num_examples, 'records'),
+      ('choosing templates', zero_shot, plan.tasks, 'validation',
+       settings.dev_num_examples, 'dev_records'),
+  ]
+  count = 0
+  for label, who, tasks, split, num_examples, folder in rounds:
+    if not tasks or num_examples == 0:
+      continue
+    with terminal.bar(label) as progress:
+      count += len(score.evaluate(
+          who, tasks, lengths, split=split, num_examples=num_examples, records_dir=out / folder,
+          progress=progress))
+  common.answer(args, {'output_dir': str(out), 'records': count, 'tasks': plan.tasks + plan.seen},
+                f'{count:,} records of {len(plan.tasks + plan.seen)} SeqIO tasks: {out}\n'
+                f'report: flanjax report {out.parent}')
+  return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+  """SeqIO tasks to evaluate, those of clusters trained on, and clusters that are neither."""
+
+  tasks: list[str]
+  seen: list[str]
+  excluded: tuple[str, ...]
+
+
+def _plan(settings: EvalRun, run_info: Mapping[str, Any]) -> _Plan:
+  from flanjax.data import mixtures, specs
+
+  mixture, holdout = run_info.get('mixture', ''), run_info.get('holdout')
+  names = settings.names
+  if not names and holdout:
+    names = [re.sub(r'_train\w*$', '_eval', mixture)]
+  if not names:
+    raise UserError('Nothing to evaluate.', where='MIXTURE_OR_TASK_NAME',
+                    expected='a mixture or task, as the run held no cluster out')
+  tasks = _available(settings, (t for name in names for t in mixtures.tasks_of(name)))
+  tasks = [t for t in tasks if _mode(t) in settings.modes]
+  if not tasks:
+    raise UserError('No task is left to evaluate.', where=', '.join(names), got=settings.modes)
+  if not settings.seen_templates:
+    return _Plan(tasks, [], _excluded(holdout, tasks))
+  trained = [specs.parse_task_name(t).spec for t in mixtures.tasks_of(mixture)]
+  seen = [t for spec in trained for t in _first_templates(spec, settings)]
+  seen = [t for t in _available(settings, seen) if t not in tasks]
+  return _Plan(tasks, seen, _excluded(holdout, tasks))
+
+
+def _first_templates(spec: Any, settings: EvalRun) -> list[str]:
+  """The first zero-shot templates of a task, in each mode."""
+  n = settings.seen_templates
+  found = []
+  if 'generate' in settings.modes:
+    found += [f'{spec.name}_type_{i}' for i in spec.zero_shot_templates[:n]]
+  if 'rank' in settings.modes:
+    found += [f'{spec.name}_type_{i}_scoring_eval' for i in spec.scoring_templates[:n]]
+  return found
+
+
+def _mode(task: str) -> str:
+  from flanjax.data import specs
+
+  return 'rank' if specs.parse_task_name(task).scoring else 'generate'
+
+
+def _excluded(holdout: str | None, tasks: Sequence[str]) -> tuple[str, ...]:
+  """Clusters that neither trained nor are held out, by the suite of the tasks."""
+  from flanjax.data import clusters, specs
+
+  suites = {specs.parse_task_name(t).spec.suite for t in tasks}
+  if not holdout:
+    return ()
+  return tuple(sorted({c for s in suites for c in clusters.excluded_clusters(s, holdout)}))
+
+
+def _available(settings: EvalRun, tasks: Iterable[str]) -> list[str]:
+  """The tasks whose data is there; UserError that lists the others unless they are skipped."""
+  from flanjax import terminal
+  from flanjax.data import specs
+
+  tasks = list(tasks)
+  owners = {t: specs.parse_task_name(t).spec for t in tasks}
+  if settings.on_missing == 'error':
+    specs.require_available({s.name: s for s in owners.values()}.values())
+    return tasks
+  reasons = {s.name: specs.check_available(s) for s in owners.values()}
+  missing = sorted(name for name, reason in reasons.items() if reason)
+  if missing:
+    terminal.note(f'skipped, because their data is missing: {", ".join(missing)}')
+  return [t for t in tasks if not reasons[owners[t].name]]
