@@ -138,7 +138,8 @@ def _check_divides(path, array, sharding: NamedSharding) -> None:
       raise errors.UserError(
           f'the mesh axis {axis!r} does not divide a parameter',
           where=jax.tree_util.keystr(path, simple=True, separator='/'),
-          got=f'shape {array.shape}, dimension {dimension} over {sharding.mesh.shape[axis]} devices',
+          got=f'shape {array.shape}, dimension {dimension} over '
+              f'{sharding.mesh.shape[axis]} devices',
           hint=f'choose a size of {axis!r} that divides {array.shape[dimension]}')
 
 

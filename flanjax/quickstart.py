@@ -204,6 +204,7 @@ def main(argv: list[str]) -> int:
   parser.add_argument('--json', action='store_true')
   args = parser.parse_args(argv)
   common.end_with_parent()
+  common.silence_libraries()
   try:
     answer = {'data': build_data, 'pretrain': pretrain}[args.phase](*args.arguments)
   except UserError as e:

@@ -6,6 +6,7 @@ Everything here goes to stderr: stdout is for answers.
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from rich import progress as rich_progress
 from rich import text as rich_text
 
 PLAIN_PERIOD_S = 15.0
+_NUMBER = re.compile(r'([\d,.]+( %)?)?\Z')
 
 
 def print_error(error: BaseException, stream: TextIO | None = None) -> None:
@@ -44,7 +46,7 @@ def seconds(value: float | None) -> str:
   """
   if value is None:
     return '?'
-  whole = int(round(value))
+  whole = round(value)
   hours, minutes = divmod(whole // 60, 60)
   return f'{hours}h {minutes:02d}m' if hours else (
       f'{minutes}m {whole % 60:02d}s' if minutes else f'{whole}s')
@@ -137,7 +139,7 @@ def table(rows: list[dict[str, object]], columns: dict[str, str]) -> str:
 
   Args:
     rows: what to show.
-    columns: key of a row -> heading. Numbers are set right, the rest left.
+    columns: key of a row -> heading. A column of numbers is set right, any other left.
 
   >>> print(table([{'a': 'x', 'n': 10}, {'a': 'long', 'n': 2}], {'a': 'task', 'n': 'n'}))
   task   n
@@ -152,8 +154,8 @@ def table(rows: list[dict[str, object]], columns: dict[str, str]) -> str:
     return f'{value:,}' if isinstance(value, int) else str(value)
 
   cells = [[cell(row.get(key)) for key in columns] for row in rows]
-  right = [any(isinstance(row.get(k), (int, float)) for row in rows) and
-           not any(isinstance(row.get(k), (str, bool)) for row in rows) for k in columns]
+  right = [any(line[i] for line in cells) and all(_NUMBER.match(line[i]) for line in cells)
+           for i in range(len(columns))]
   widths = [max(len(line[i]) for line in [list(columns.values())] + cells)
             for i in range(len(columns))]
   lines = [list(columns.values())] + cells

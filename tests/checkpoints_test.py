@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 import toy_training
+
 from flanjax import errors
 from flanjax.interop import safetensors
 from flanjax.training import checkpoints

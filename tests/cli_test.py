@@ -1,5 +1,6 @@
 """The command line: wrong usage, bad input, and a user's own tasks from registration to report."""
 
+import functools
 import json
 import os
 import pathlib
@@ -11,6 +12,7 @@ import textwrap
 import time
 
 import gin
+import jax
 import pytest
 
 from flanjax import cli, terminal
@@ -54,10 +56,29 @@ for cluster in ('fruit', 'tools'):
 
 
 @pytest.fixture(autouse=True)
-def _clean(monkeypatch, tmp_path_factory):
+def _clean(monkeypatch):
+  """A verb sets what holds for its process; here all share one."""
   monkeypatch.setenv('FLANJAX_CACHE', os.environ.get('FLANJAX_CACHE', ''))
   yield
   gin.clear_config()
+  if 'flanjax.data.vocabularies' in sys.modules:
+    sys.modules['flanjax.data.vocabularies'].set_default(None)
+
+
+@pytest.fixture
+def user_tasks(tmp_path, monkeypatch):
+  """A user's module in the current folder; forgets what it registers."""
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'cli_user_tasks.py').write_text(TASKS)
+  yield 'cli_user_tasks'
+  import seqio
+
+  from flanjax.data import specs
+  for spec in specs.all_specs('user'):
+    specs.unregister(spec.name)
+  for name in [n for n in seqio.MixtureRegistry.names() if n.startswith('user_')]:
+    seqio.MixtureRegistry.remove(name)
+  del sys.modules['cli_user_tasks']
 
 
 def _run(capsys, *argv) -> tuple[int, str, str]:
@@ -204,11 +225,41 @@ def test_plain_progress_tells_rate_and_time_left(capsys, monkeypatch):
   assert re.fullmatch(r'reading: 4/4, \S+/s, took 0s', lines[-1])
 
 
-def test_the_way_of_a_users_own_tasks(tmp_path, monkeypatch, capsys):
+def test_the_examples_in_the_docstrings_of_the_terminal_are_true():
+  import doctest
+
+  assert doctest.testmod(terminal).failed == 0
+
+
+def test_losses_on_the_validation_split_change_nothing_of_training(tmp_path):
+  import types
+
+  import numpy as np
+  import toy_training
+
+  from flanjax import partitioning
+  from flanjax.commands import validation
+  from flanjax.training import loop
+
+  model, mesh = toy_training.toy_model(), partitioning.make_mesh()
+  make = lambda folder: functools.partial(
+      loop.Trainer, model, toy_training.toy_optimizer(), model_dir=folder, mesh=mesh,
+      batch_source=toy_training.ToySource(), log_period=1)
+  settings = types.SimpleNamespace(
+      model=model, mesh=mesh, total_steps=3, eval_period=2, eval_steps=2)
+  _, state = validation.train(
+      settings, make(tmp_path / 'a'), toy_training.ToySource(seed=1), tmp_path / 'a', 'mix')
+  plain = make(tmp_path / 'b')(total_steps=3).run()
+  for got, expected in zip(jax.tree.leaves(state.params), jax.tree.leaves(plain.params)):
+    np.testing.assert_array_equal(got, expected)
+  log = (tmp_path / 'a/training_eval/mix/log.jsonl').read_text().splitlines()
+  assert [json.loads(line)['step'] for line in log] == [2, 3]
+  assert all(0 < json.loads(line)['cross_ent_loss'] < 5 for line in log)
+
+
+def test_the_way_of_a_users_own_tasks(user_tasks, tmp_path, capsys):
   """tasks check -> mixtures show -> train (which prepares) -> eval -> report."""
-  monkeypatch.chdir(tmp_path)
-  (tmp_path / 'cli_user_tasks.py').write_text(TASKS)
-  module = ['--module', 'cli_user_tasks']
+  module = ['--module', user_tasks]
   common_flags = [*module, '--json', '--workdir', tmp_path / 'work']
 
   status, out, err = _run(capsys, 'tasks', 'check', 'my_fruit_0', *common_flags)
@@ -249,7 +300,7 @@ def test_the_way_of_a_users_own_tasks(tmp_path, monkeypatch, capsys):
 
   status, out, err = _run(
       capsys, 'eval', '--gin_file=runs/eval.gin', f"--gin.CHECKPOINT_PATH='{run}'",
-      '--gin.NUM_EXAMPLES=2', '--gin.SEEN_TEMPLATES=1', '--gin.SEEN_NUM_EXAMPLES=2',
+      "--gin.MODES='rank'", '--gin.NUM_EXAMPLES=2', '--gin.SEEN_TEMPLATES=1', '--gin.SEEN_NUM_EXAMPLES=2',
       "--gin.UNTUNED_FEW_SHOT='one_shot'", '--gin.FEW_SHOT_INPUTS_LENGTH=128', *common_flags)
   assert status == 0, err
   status, out, err = _run(capsys, 'report', run, '--json')

@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 import toy_training
+
 from flanjax.models import decoding
 
 STEPS = 7

@@ -8,10 +8,11 @@ import re
 import numpy as np
 import pytest
 import seqio
+import tensorflow as tf
 
 from flanjax.data import Template, catalogue, clusters, metrics, mixtures, preprocessors, specs
 from flanjax.data import vocabularies
-from flanjax.tasks.flan2021 import closed_book_qa
+from flanjax.tasks.flan2021 import closed_book_qa, coreference
 
 # task: cluster, TFDS name, examples in train, validation and test, inverted templates.
 FACTS = {
@@ -42,7 +43,7 @@ WITHOUT_OPTIONS = {'common_gen', 'aeslc', 'samsum'}
 # Enough of the test split to hold every label, and several questions of MultiRC.
 NUM_ROWS = 168
 NUM_EXAMPLES = 30
-READ = 400
+READ = 100
 
 every_task = pytest.mark.parametrize('name', FACTS)
 
@@ -183,7 +184,7 @@ def test_every_template_renders_on_real_examples(name):
 @every_task
 def test_rendered_text_is_tidy(name):
   spec = specs.get(name)
-  for fields in fields_of(name)[:100]:
+  for fields in fields_of(name):
     if 'options' in fields:
       assert fields['answer'] in fields['options']
     for template in spec.templates:
@@ -244,6 +245,18 @@ def test_wsc_marks_one_word_and_changes_no_other():
     marked = re.findall(r'\*([^*]+)\*', fields['text'])
     assert [m.lower() for m in marked] == [fields['pronoun'].lower()]
     assert fields['text'].replace('*', '') == ' '.join(example['text'].decode().split())
+
+
+def test_wsc_marks_the_pronoun_where_its_index_is_one_too_low():
+  example = {
+      'text': 'They kept the pebble. Some day they might want to use it',
+      'span1_text': 'the pebble',
+      'span2_text': 'it',
+      'span2_index': 10,
+      'label': 1,
+  }
+  fields = coreference.wsc_fields({k: tf.constant(v) for k, v in example.items()})
+  assert fields['text'] == b'They kept the pebble. Some day they might want to use *it*'
 
 
 @pytest.mark.real_data

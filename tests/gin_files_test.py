@@ -32,8 +32,7 @@ def test_every_shipped_file_is_understood(name):
     assert model.config.vocab_size == 384
 
 
-@pytest.mark.parametrize('name, millions', [('small', 77), ('base', 248), ('large', 783),
-                                            ('xl', 2850), ('xxl', 11135)])
+@pytest.mark.parametrize('name, millions', [('small', 77), ('base', 248), ('xxl', 11135)])
 def test_sizes_are_those_of_t5_1_1(name, millions):
   from flanjax.models import t5
 

@@ -11,11 +11,10 @@ import time
 import jax
 import numpy as np
 import pytest
-
 import toy_training
+
 from flanjax import errors
-from flanjax.training import checkpoints
-from flanjax.training import loop
+from flanjax.training import checkpoints, loop
 
 ROOT = pathlib.Path(__file__).parent.parent
 STEPS = 12
@@ -37,7 +36,7 @@ def shared_compilations(tmp_path_factory):
 
 def _trainer(folder, source=None, **arguments):
   model = arguments.pop('model', None) or toy_training.toy_model(dropout_rate=0.1)
-  defaults = dict(total_steps=STEPS, checkpoint_period=5, log_period=2, seed=3)
+  defaults = {'total_steps': STEPS, 'checkpoint_period': 5, 'log_period': 2, 'seed': 3}
   return loop.Trainer(model, toy_training.toy_optimizer(), model_dir=folder,
                       batch_source=source or toy_training.ToySource(), **{**defaults, **arguments})
 
@@ -83,7 +82,7 @@ def test_a_run_killed_and_stopped_ends_as_one_that_was_not(uninterrupted, tmp_pa
                  'JAX_COMPILATION_CACHE_DIR': jax.config.jax_compilation_cache_dir}
   killed = subprocess.run(
       [sys.executable, '-c', f'import loop_test; loop_test.main_killed({str(tmp_path)!r})'],
-      env=environment, capture_output=True, text=True)
+      env=environment, capture_output=True, text=True, check=False)
   assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
   assert 5 in _steps_on_disk(tmp_path) and STEPS not in _steps_on_disk(tmp_path)
 

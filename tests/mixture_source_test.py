@@ -92,8 +92,12 @@ def test_seeds_and_batch_sizes_are_told_apart(world):
 def test_rows_are_full_and_hardly_a_draw_is_left_out(world):
   source = _open(world[0], batch_size=32)
   batches = [source.batch(step) for step in range(40)]
-  filled = np.mean([b['encoder_segment_ids'] > 0 for b in batches])
-  assert filled > 0.93 and source.fill.row > 0.93
+  sides = [
+      np.concatenate([(b[f'{side}_segment_ids'] > 0).mean(axis=1) for b in batches])
+      for side in ('encoder', 'decoder')
+  ]
+  assert np.mean(sides[0]) > 0.92
+  assert np.maximum(*sides).mean() > 0.95 and source.fill.row > 0.95
   assert source.fill.left_out < 0.01
   assert source.fill.examples_per_row > 2
 

@@ -42,6 +42,15 @@ def test_the_rate_of_an_optimizer_can_be_read():
   np.testing.assert_allclose(optimizers.adamw(3e-4).learning_rate(7), 3e-4, rtol=1e-6)
 
 
+def test_a_rate_rises_stays_and_falls_to_the_end():
+  schedule = optimizers.warmup_stable_decay(0.4, 20, warmup_steps=4, decay_steps=10,
+                                            final_fraction=0.1)
+  rates = [float(schedule(step)) for step in (0, 2, 4, 10, 15, 20)]
+  np.testing.assert_allclose(rates, [0.0, 0.2, 0.4, 0.4, 0.22, 0.04], rtol=1e-6)
+  with pytest.raises(errors.UserError, match='longer than the run'):
+    optimizers.warmup_stable_decay(0.4, 10, warmup_steps=5, decay_steps=6)
+
+
 def test_an_unknown_factor_names_the_nearest():
   with pytest.raises(errors.UserError, match='did you mean rsqrt_decay'):
     optimizers.create_learning_rate_scheduler('constant * rsqrt_decya')

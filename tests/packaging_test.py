@@ -35,7 +35,7 @@ def wheel(tmp_path_factory):
 
 def test_the_wheel_holds_what_is_read_at_run_time(wheel):
   names = set(zipfile.ZipFile(wheel).namelist())
-  packed = lambda folder, prefix: {  # noqa: E731
+  packed = lambda folder, prefix: {
       f'{prefix}/{p.relative_to(ROOT / folder).as_posix()}'
       for p in (ROOT / folder).rglob('*') if p.is_file() and '__pycache__' not in p.parts}
   assert packed('gin', 'flanjax/gin') <= names
@@ -56,7 +56,7 @@ def test_the_installed_package_works_from_another_folder(wheel, tmp_path):
   elsewhere = tmp_path / 'elsewhere'
   elsewhere.mkdir()
   environment = dict(os.environ, PYTHONPATH=str(target), FLANJAX_CACHE=str(tmp_path / 'cache'))
-  run = lambda *argv: _call(  # noqa: E731
+  run = lambda *argv: _call(
       sys.executable, '-m', 'flanjax.cli', *argv, cwd=elsewhere, env=environment)
   assert 'quickstart' in run('--help')
   code = ('import flanjax.gin_files as g, flanjax.commands.train as t; '

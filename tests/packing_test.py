@@ -117,6 +117,14 @@ def test_what_is_left_out_is_the_end_whatever_its_length():
   assert np.array_equal(rows, shorter)
 
 
+def test_some_way_fills_rows_of_many_examples_with_both_sides():
+  lengths = _lengths(6_000, mean=(40, 8))
+  rows = packing.fill_rows(lengths, (512, 128), 256)
+  tokens = _filled(lengths, rows, 256)
+  assert (tokens <= [512, 128]).all()
+  assert (tokens.mean(axis=0) / [512, 128]).max() > 0.96
+
+
 def test_best_fit_says_when_something_has_no_room():
   assert packing.best_fit(np.array([[5, 1], [6, 1]]), (10, 4), 1) is None
   assert packing.best_fit(np.array([[5, 3], [5, 2]]), (10, 4), 1) is None

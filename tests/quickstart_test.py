@@ -2,6 +2,10 @@
 
 import dataclasses
 import json
+import os
+import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -105,13 +109,15 @@ def test_an_unknown_cluster_is_refused_with_the_known_ones(tmp_path, capfd):
   assert status == 1 and 'did you mean sentiment' in err and 'Traceback' not in err
 
 
-def test_the_whole_quickstart_shrunk(tmp_path, capfd):
-  argv = ['quickstart', '--steps', '2', '--num_examples', '1', '--workdir', str(tmp_path), '--json']
-  assert cli.main(argv) == 0, capfd.readouterr().err
-  answer = json.loads(capfd.readouterr().out)
-  report = json.loads((tmp_path / 'sentiment-seed0-steps2/report/report.json').read_text())
-  assert report['headline'] == answer['headline'] and report['holdout'] == 'sentiment'
+def test_the_whole_quickstart_shrunk(tmp_path):
+  program = pathlib.Path(__file__).with_name('quickstart_program.py')
+  environment = dict(os.environ, FLANJAX_CACHE=str(tmp_path / 'work'), JAX_PLATFORMS='cpu')
+  done = subprocess.run([sys.executable, program, tmp_path], env=environment, text=True,
+                        capture_output=True, check=False)
+  assert done.returncode == 0, done.stderr
+  report = json.loads((tmp_path / 'work/topic-seed0-steps2/report/report.json').read_text())
+  assert done.stdout.strip() == report['headline'] and report['holdout'] == 'topic'
   held = [c['cluster'] for c in report['clusters'] if c['held_out']]
-  assert held == ['sentiment'] and len(report['clusters']) > 8
-  assert set(report['models']) == {'tuned', 'untuned', 'untuned, three-shot'}
-  assert report['environment'] and report['loss'] and report['shares']
+  assert held == ['topic'] and len(report['clusters']) > 8
+  assert set(report['models']) == {'tuned', 'untuned', 'untuned, one-shot'}
+  assert report['environment'] and report['loss'] and report['shares'] and report['config']

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-
 import toy_training
+
 from flanjax import errors
 from flanjax.training.state import TrainState
 from flanjax.training.step import make_train_step

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 import toy_training
+
 from flanjax import errors
 from flanjax.interop import safetensors
 from flanjax.models import t5
@@ -25,8 +25,8 @@ def _pack(first, second):
 
 
 def test_packed_rows_have_the_logits_of_their_parts():
-  params, logits, source = toy_training.toy_params(), toy_training.toy_logits(), toy_training.ToySource()
-  parts = source.batch(0), source.batch(1)
+  params, logits = toy_training.toy_params(), toy_training.toy_logits()
+  parts = toy_training.ToySource().batch(0), toy_training.ToySource().batch(1)
   packed = logits(params, _pack(*parts))
   for part, found in zip(parts, (packed[:, :4], packed[:, 4:])):
     real = part['decoder_target_tokens'] > 0

@@ -11,27 +11,26 @@ import optax
 import pytest
 
 from flanjax.interop import safetensors
-from flanjax.models import losses
-from flanjax.models import t5
+from flanjax.models import losses, t5
 from flanjax.training import optimizers
 
 ROOT = pathlib.Path(__file__).parent.parent
 GOLDEN = pathlib.Path(__file__).parent / 'golden' / 't5x.npz'
 NETWORKS = {
-    't5_1_1': dict(),
-    't5_1_0': dict(mlp_activations=('relu',), logits_via_embedding=True),
+    't5_1_1': {},
+    't5_1_0': {'mlp_activations': ('relu',), 'logits_via_embedding': True},
 }
 ADAFACTOR_ARGUMENTS = {
     'default': {},
-    'options': dict(beta1=0.9, weight_decay_rate=1e-2, global_norm_clip_threshold=0.5,
-                    multiply_by_parameter_scale=False, step_offset=0, decay_rate=0.7),
+    'options': {'beta1': 0.9, 'weight_decay_rate': 1e-2, 'global_norm_clip_threshold': 0.5,
+                    'multiply_by_parameter_scale': False, 'step_offset': 0, 'decay_rate': 0.7},
 }
 SCHEDULES = {
-    'constant * linear_warmup * rsqrt_decay': dict(warmup_steps=10),
-    'constant * rsqrt_normalized_decay': dict(warmup_steps=7),
-    'linear_decay': dict(warmup_steps=5, decay_factor=0.02),
-    'constant * decay_every': dict(steps_per_decay=4),
-    'constant * linear_warmup * cosine_decay': dict(warmup_steps=3, steps_per_cycle=12),
+    'constant * linear_warmup * rsqrt_decay': {'warmup_steps': 10},
+    'constant * rsqrt_normalized_decay': {'warmup_steps': 7},
+    'linear_decay': {'warmup_steps': 5, 'decay_factor': 0.02},
+    'constant * decay_every': {'steps_per_decay': 4},
+    'constant * linear_warmup * cosine_decay': {'warmup_steps': 3, 'steps_per_cycle': 12},
 }
 
 

@@ -35,8 +35,8 @@ class ToySource:
 
 
 def toy_model(**overrides) -> t5.EncoderDecoderModel:
-  sizes = dict(vocab_size=16, emb_dim=8, num_heads=2, head_dim=4, mlp_dim=16,
-               num_encoder_layers=1, num_decoder_layers=1)
+  sizes = {'vocab_size': 16, 'emb_dim': 8, 'num_heads': 2, 'head_dim': 4, 'mlp_dim': 16,
+               'num_encoder_layers': 1, 'num_decoder_layers': 1}
   return t5.EncoderDecoderModel(t5.T5Config(**{**sizes, **overrides}))
 
 

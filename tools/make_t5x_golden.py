@@ -16,34 +16,32 @@ import argparse
 import jax
 import jax.numpy as jnp
 import numpy as np
-from t5x import adafactor
-from t5x import losses
-from t5x import utils
+from t5x import adafactor, losses, utils
 from t5x.examples.t5 import network
 
 from flanjax.interop import safetensors
 
-SIZES = dict(vocab_size=40, emb_dim=16, num_heads=2, head_dim=8, mlp_dim=24,
-             num_encoder_layers=2, num_decoder_layers=2)
+SIZES = {'vocab_size': 40, 'emb_dim': 16, 'num_heads': 2, 'head_dim': 8, 'mlp_dim': 24,
+             'num_encoder_layers': 2, 'num_decoder_layers': 2}
 NETWORKS = {
-    't5_1_1': dict(mlp_activations=('gelu', 'linear'), logits_via_embedding=False),
-    't5_1_0': dict(mlp_activations=('relu',), logits_via_embedding=True),
+    't5_1_1': {'mlp_activations': ('gelu', 'linear'), 'logits_via_embedding': False},
+    't5_1_0': {'mlp_activations': ('relu',), 'logits_via_embedding': True},
 }
 STEPS = 20
 SCHEDULES = {
-    'constant * linear_warmup * rsqrt_decay': dict(warmup_steps=10),
-    'constant * rsqrt_normalized_decay': dict(warmup_steps=7),
-    'linear_decay': dict(warmup_steps=5, decay_factor=0.02),
-    'constant * decay_every': dict(steps_per_decay=4),
-    'constant * linear_warmup * cosine_decay': dict(warmup_steps=3, steps_per_cycle=12),
+    'constant * linear_warmup * rsqrt_decay': {'warmup_steps': 10},
+    'constant * rsqrt_normalized_decay': {'warmup_steps': 7},
+    'linear_decay': {'warmup_steps': 5, 'decay_factor': 0.02},
+    'constant * decay_every': {'steps_per_decay': 4},
+    'constant * linear_warmup * cosine_decay': {'warmup_steps': 3, 'steps_per_cycle': 12},
 }
 # Factored both ways round and square; too small to factor; vectors.
 ADAFACTOR_SHAPES = {'wide': (128, 130), 'tall': (132, 128), 'square': (128, 128),
                     'small': (127, 4), 'vector': (16,), 'tiny': (8,)}
 ADAFACTOR_ARGUMENTS = {
     'default': {},
-    'options': dict(beta1=0.9, weight_decay_rate=1e-2, global_norm_clip_threshold=0.5,
-                    multiply_by_parameter_scale=False, step_offset=0, decay_rate=0.7),
+    'options': {'beta1': 0.9, 'weight_decay_rate': 1e-2, 'global_norm_clip_threshold': 0.5,
+                    'multiply_by_parameter_scale': False, 'step_offset': 0, 'decay_rate': 0.7},
 }
 
 
@@ -81,7 +79,7 @@ def batches() -> dict[str, dict[str, np.ndarray]]:
 
 
 def network_results() -> dict[str, np.ndarray]:
-  """Logits, losses and the gradient of one parameter per network and batch."""
+  """Logits, losses and the norm of each gradient, per network and batch."""
   results = {}
   for name, options in NETWORKS.items():
     module = network.Transformer(network.T5Config(**SIZES, **options, dropout_rate=0.0))
@@ -92,24 +90,27 @@ def network_results() -> dict[str, np.ndarray]:
     for path, value in safetensors.flatten(params).items():
       results[f'{name}/params/{path}'] = value
     for kind, batch in data.items():
-      inputs = {k: v for k, v in batch.items() if k != 'decoder_loss_weights'}
-
-      def loss_and_logits(params):
-        logits = module.apply({'params': params}, **inputs, enable_dropout=False)
-        loss, z_loss, weight_sum = losses.compute_weighted_cross_entropy(
-            logits, batch['decoder_target_tokens'], batch['decoder_loss_weights'],
-            label_smoothing=0.1, z_loss=1e-2)
-        return loss, (logits, z_loss, weight_sum)
-
-      (loss, (logits, z_loss, weight_sum)), grads = jax.value_and_grad(
-          loss_and_logits, has_aux=True)(params)
-      out = {'logits': logits, 'loss': loss, 'z_loss': z_loss, 'weight_sum': weight_sum}
-      for path, value in safetensors.flatten(grads).items():
-        out[f'grads/{path}'] = np.sqrt(np.sum(np.square(value)))
+      out = loss_and_gradients(module, params, batch)
       results.update({f'{name}/{kind}/{k}': np.asarray(v) for k, v in out.items()})
   for kind, batch in data.items():
     results.update({f'batch/{kind}/{k}': v for k, v in batch.items()})
   return results
+
+
+def loss_and_gradients(module, params, batch) -> dict[str, np.ndarray]:
+  inputs = {k: v for k, v in batch.items() if k != 'decoder_loss_weights'}
+
+  def loss_and_logits(params):
+    logits = module.apply({'params': params}, **inputs, enable_dropout=False)
+    loss, z_loss, weight_sum = losses.compute_weighted_cross_entropy(
+        logits, batch['decoder_target_tokens'], batch['decoder_loss_weights'],
+        label_smoothing=0.1, z_loss=1e-2)
+    return loss, {'logits': logits, 'z_loss': z_loss, 'weight_sum': weight_sum}
+
+  (loss, out), grads = jax.value_and_grad(loss_and_logits, has_aux=True)(params)
+  norms = {f'grads/{path}': np.sqrt(np.sum(np.square(value)))
+           for path, value in safetensors.flatten(grads).items()}
+  return {'loss': loss, **out, **norms}
 
 
 def adafactor_results() -> dict[str, np.ndarray]:

@@ -82,8 +82,12 @@ def set_up(args: argparse.Namespace) -> None:
   """Applies the common flags to this process and its children."""
   if getattr(args, 'workdir', None):
     os.environ['FLANJAX_CACHE'] = str(writable(args.workdir))
-  if args.debug:
-    return
+  if not args.debug:
+    silence_libraries()
+
+
+def silence_libraries() -> None:
+  """Leaves the terminal to our own messages."""
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   for name in ('absl', 'jax', 'tensorflow', 'orbax'):
     logging.getLogger(name).setLevel(logging.ERROR)
@@ -142,14 +146,22 @@ def _broken(name: str, e: Exception) -> UserError:
 
 
 @contextlib.contextmanager
-def _muted_stderr() -> Iterator[None]:
-  """Keeps back what native code writes to stderr, unless there is an exception."""
-  kept = os.dup(2)
+def native_code_muted() -> Iterator[None]:
+  """Keeps back what native code and child processes write to stderr, unless something fails.
+
+  TensorFlow greets in every process, whatever TF_CPP_MIN_LOG_LEVEL says. Python's own stderr,
+  progress bars and errors, stays where it is.
+  """
+  shown, kept = sys.stderr, os.dup(2)
+  shown.flush()
+  if _is_stderr(shown):
+    sys.stderr = os.fdopen(os.dup(kept), 'w', buffering=1)
   with tempfile.TemporaryFile() as file:
-    sys.stderr.flush()
     os.dup2(file.fileno(), 2)
     try:
       yield
+    except (UserError, KeyboardInterrupt):
+      raise
     except BaseException:
       file.seek(0)
       os.write(kept, file.read())
@@ -157,11 +169,19 @@ def _muted_stderr() -> Iterator[None]:
     finally:
       os.dup2(kept, 2)
       os.close(kept)
+      sys.stderr = shown
+
+
+def _is_stderr(stream: Any) -> bool:
+  try:
+    return stream.fileno() == 2
+  except (AttributeError, OSError, ValueError):
+    return False
 
 
 def import_tensorflow() -> None:
   """Imports TensorFlow without its greetings, and leaves the accelerator to jax."""
-  with _muted_stderr():
+  with native_code_muted():
     import tensorflow as tf
     import tensorflow_text  # noqa: F401 (it greets as well)
   tf.config.set_visible_devices([], 'GPU')

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import pathlib
 
 from flanjax import terminal
 from flanjax.commands import common
-from flanjax.errors import UsageError
+from flanjax.errors import UsageError, UserError
 
 INPUTS_LENGTH, TARGETS_LENGTH = 512, 128
 
@@ -27,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('--on_missing', choices=('error', 'skip'), default='error',
                       help='what to do about tasks whose data is missing (default: error)')
   parser.add_argument('--num_workers', type=int, metavar='N', help='default: all cores')
+  # Set by `flanjax train`, whose users know settings by their gin names.
+  parser.add_argument('--from_gin', action='store_true', help=argparse.SUPPRESS)
   common.add_flags(parser, 'module', 'json', 'workdir')
 
 
@@ -36,18 +39,36 @@ def run(args: argparse.Namespace) -> int:
     raise UsageError('Sequence lengths must be at least 1.', got=lengths)
   if args.output_dir:
     common.writable(args.output_dir)
+  try:
+    path = _prepare(args, lengths)
+  except UserError as e:
+    raise _in_gin_terms(e) if args.from_gin else e
+  manifest = json.loads(path.read_text())
+  common.answer(args, {'manifest': str(path.absolute())},
+                f'{_table(manifest)}\n\nprepared: {path}')
+  return 0
+
+
+def _prepare(args: argparse.Namespace, lengths: dict[str, int]) -> pathlib.Path:
   common.load_tasks(args.module, args.vocabulary)
   from flanjax.data import prepare
 
-  with terminal.bar(f'preparing {args.mixture}') as progress:
-    path = prepare.prepare(
+  muted = contextlib.nullcontext() if args.debug else common.native_code_muted()
+  with muted, terminal.bar(f'preparing {args.mixture}') as progress:
+    return prepare.prepare(
         args.mixture, lengths, split=args.split, output_dir=args.output_dir,
         vocabulary=args.vocabulary, modules=tuple(args.module), num_workers=args.num_workers,
         on_missing=args.on_missing, progress=progress)
-  manifest = json.loads(pathlib.Path(path).read_text())
-  common.answer(args, {'manifest': str(pathlib.Path(path).absolute())},
-                f'{_table(manifest)}\n\nprepared: {path}')
-  return 0
+
+
+def _in_gin_terms(e: UserError) -> UserError:
+  """The error with flags replaced by the macros that set them."""
+  if e.hint is None or '--vocabulary' not in e.hint:
+    return e
+  return UserError(
+      e.what, where=e.where, got=e.got, expected=e.expected,
+      hint="name another: --gin.VOCABULARY=\"'bytes'\" or "
+      "--gin.VOCABULARY=\"'/path/to/sentencepiece.model'\"")
 
 
 def _table(manifest: dict) -> str:

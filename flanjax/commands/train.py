@@ -180,7 +180,7 @@ def prepared(settings: TrainRun, split: str = 'train') -> pathlib.Path:
   if name.endswith('.json'):
     return pathlib.Path(name).expanduser().absolute()
   lengths = settings.task_feature_lengths
-  argv = ['prepare', name, '--split', split, '--on_missing', settings.on_missing,
+  argv = ['prepare', name, '--from_gin', '--split', split, '--on_missing', settings.on_missing,
           '--inputs_length', str(lengths['inputs']), '--targets_length', str(lengths['targets']),
           *common.repeat('--module', settings.modules)]
   if settings.vocabulary:
@@ -196,6 +196,7 @@ def _train(
   import gin
 
   from flanjax import terminal
+  from flanjax.commands import validation
   from flanjax.input import manifest as manifest_lib
   from flanjax.input import mixture
   from flanjax.training import checkpoints
@@ -214,8 +215,9 @@ def _train(
   params = checkpoints.restore_params(initial)[0] if initial and fresh else None
   if fresh and not initial:
     terminal.note('No INITIAL_CHECKPOINT_PATH: training begins at random parameters.')
-  trainer = settings.trainer_cls(
-      settings.model, settings.optimizer, model_dir=folder, total_steps=settings.total_steps,
+  validation_source = _validation_source(settings)
+  make_trainer = functools.partial(
+      settings.trainer_cls, settings.model, settings.optimizer, model_dir=folder,
       batch_source=source, mesh=settings.mesh, seed=settings.random_seed, initial_params=params,
       model_info={'vocabulary': manifest.vocabulary,
                   'vocabulary_fingerprint': manifest.vocabulary_fingerprint})
@@ -224,7 +226,12 @@ def _train(
   # A run that cannot be resumed with these settings keeps the description that it has.
   if fresh:
     describe()
-  state = trainer.run()
+  if validation_source is None:
+    trainer = make_trainer(total_steps=settings.total_steps)
+    state = trainer.run()
+  else:
+    trainer, state = validation.train(
+        settings, make_trainer, validation_source, folder, manifest.mixture)
   if not fresh:
     describe()
   if trainer.interrupted:
@@ -234,6 +241,20 @@ def _train(
                        'manifest': str(manifest_path)},
                 f'trained to step {int(state.step)}: {folder}')
   return 0
+
+
+def _validation_source(settings: TrainRun) -> Any:
+  """Batches of the mixture's validation split, or None where EVAL_PERIOD is 0."""
+  if not settings.eval_period:
+    return None
+  if settings.mixture_or_task_name.endswith('.json'):
+    raise UserError('EVAL_PERIOD needs a mixture by name, to prepare its validation split.',
+                    where='MIXTURE_OR_TASK_NAME', got=settings.mixture_or_task_name)
+  from flanjax.input import mixture
+
+  return mixture.open_mixture(
+      prepared(settings, 'validation'), batch_size=settings.batch_size, seed=0,
+      feature_lengths=settings.task_feature_lengths, pack=settings.pack)
 
 
 def _holdout(settings: TrainRun, manifest: Any) -> str | None:
@@ -250,6 +271,10 @@ def _holdout(settings: TrainRun, manifest: Any) -> str | None:
 
 def _describe(folder, settings, manifest, holdout, initial, config: str) -> None:
   """Writes config.gin and run.json: what it takes to repeat the run, and to evaluate it."""
+  import jax
+
+  if jax.process_index():
+    return
   description = {
       'mixture': manifest.mixture,
       'mixture_manifest': os.path.abspath(manifest.path),

@@ -78,8 +78,7 @@ def prepare(
   _check_arguments(sequence_length, on_missing, num_workers)
   if vocabulary:
     vocabularies.set_default(vocabulary)
-  for module in modules:
-    importlib.import_module(module)
+  _import(modules)
   lengths = {side: int(sequence_length[side]) for side in SIDES}
   skipped = _missing(mixture_or_task, download)
   if skipped and on_missing == 'error':
@@ -105,11 +104,17 @@ def _check_arguments(lengths: Mapping[str, int], on_missing: str, num_workers: i
           expected='a whole number above zero',
       )
   if on_missing not in ('error', 'skip'):
-    raise UserError(
-        'on_missing is unknown.', got=repr(on_missing), hint=nearest(str(on_missing), ('error', 'skip'))
-    )
+    raise UserError('on_missing is unknown.', got=repr(on_missing), expected="'error' or 'skip'")
   if num_workers is not None and num_workers < 1:
     raise UserError('There must be at least one worker.', got=num_workers)
+
+
+def _import(modules: Sequence[str]) -> None:
+  for module in modules:
+    try:
+      importlib.import_module(module)
+    except ModuleNotFoundError as e:
+      raise UserError('A module of tasks cannot be imported.', where=module, got=str(e)) from e
 
 
 def _missing(mixture: str, download: bool) -> dict[str, str]:
@@ -199,7 +204,8 @@ def _run_all(
   done, total = {name: sizes[name] for name in entries}, sum(sizes.values())
 
   def report(name: str, examples: int) -> None:
-    done[name] = min(examples, sizes[name])
+    # A worker's last report may come after its result.
+    done[name] = max(done.get(name, 0), min(examples, sizes[name]))
     progress(sum(done.values()), total, name)
 
   progress(sum(done.values()), total, '')
@@ -229,11 +235,15 @@ def _start_worker(modules: Sequence[str], vocabulary: str | None, reports: Any) 
   tf.config.set_visible_devices([], 'GPU')
   if vocabulary:
     vocabularies.set_default(vocabulary)
-  for module in modules:
-    importlib.import_module(module)
+  _import(modules)
 
 
 def _work(job: Job) -> dict[str, Any]:
+  if job.name not in seqio.TaskRegistry.names():
+    raise UserError(
+        'A worker process does not know a task.', where=f'task {job.name}',
+        hint='name the module that registers it (--module), or use one worker (--num_workers=1)',
+    )
   return prepared_task.write(job, lambda name, examples: _reports.put((name, examples)))
 
 
@@ -253,7 +263,10 @@ def _suite_vocabulary(job: Job) -> str | None:
 
 
 def _run_in_workers(
-    jobs: Sequence[Job], modules: tuple[str, ...], num_workers: int, report: Callable[[str, int], None]
+    jobs: Sequence[Job],
+    modules: tuple[str, ...],
+    num_workers: int,
+    report: Callable[[str, int], None],
 ) -> Iterator[tuple[Job, dict[str, Any]]]:
   context = multiprocessing.get_context('spawn')
   reports = context.Queue()
@@ -273,7 +286,7 @@ def _run_in_workers(
             report(*reports.get_nowait())
         for future in ready:
           yield waiting.pop(future), future.result()
-    except concurrent.futures.process.BrokenProcessPool as e:
+    except concurrent.futures.BrokenExecutor as e:
       raise UserError(
           'A worker process died.', where='prepare', got='it was killed, or ran out of memory',
           hint='finished tasks are kept: start again, with fewer workers (--num_workers)',
@@ -319,12 +332,13 @@ def _write_mixture(
   identity = {k: v for k, v in content.items() if k != 'versions'}
   fingerprint = fingerprints.digest(identity)[:16]
   path = folder / f'{_file_name(mixture)}-{fingerprint}.json'
+  temporary = folder / f'.{path.name}-{os.getpid()}'
   try:
     folder.mkdir(exist_ok=True)
-    with tempfile.NamedTemporaryFile('w', dir=folder, prefix='.', delete=False) as f:
-      f.write(manifest_lib.dumps(content))
-    os.chmod(f.name, 0o644)
-    os.replace(f.name, path)
+    temporary.write_text(manifest_lib.dumps(content))
+    os.replace(temporary, path)
   except OSError as e:
     raise prepared_task.unwritable(path, e) from e
+  finally:
+    temporary.unlink(missing_ok=True)
   return path

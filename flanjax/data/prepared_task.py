@@ -33,7 +33,8 @@ _STALE_AFTER_S = 24 * 3600
 _PACKAGES = ('flanjax', 'seqio', 'tensorflow', 'tensorflow-datasets', 'array_record')
 # What TensorFlow puts before the message of an error in a data pipeline.
 _PREAMBLE = re.compile(
-    r'^\{\{.*?\}\} |Error in user-defined function passed to \S+ transformation with iterator: \S+: '
+    r'^\{\{.*?\}\} '
+    r'|Error in user-defined function passed to \S+ transformation with iterator: \S+: '
 )
 
 

@@ -169,7 +169,9 @@ def assemble(
   """The report as plain data: what report.json holds."""
   first, *rest = runs
   rest = [_rename(run, f'[{run.name}]') for run in rest]
-  roles = dict(first.info.models) or {m: m for m in sorted({r['model'] for r in first.records})}
+  roles = dict(first.info.models)
+  for model in sorted({r['model'] for r in first.records}):
+    roles.setdefault(model, model)
   for run in rest:
     roles |= {m: 'other run' for m in sorted({r['model'] for r in run.records})}
   tables = summary.make_tables(

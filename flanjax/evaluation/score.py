@@ -101,14 +101,13 @@ def evaluate(
   jobs = list(_jobs(variants, tasks, sequence_length, split, num_examples, records_dir))
   pending = [j for j in jobs if not records_lib.is_done(j.path, j.stamp)]
   done = len(jobs) - len(pending)
-  if progress:
-    progress(done, len(jobs), 'reading data' if pending else '')
+  tell = lambda what: progress(done, len(jobs), what) if progress else None
+  tell('')
   with _quiet():
-    for group in _groups(pending, split, num_examples):
+    for group in _groups(pending, split, num_examples, tell):
       for job in _run(group):
         done += 1
-        if progress:
-          progress(done, len(jobs), f'{job.variant.model}, {job.seqio_task}')
+        tell(f'{job.variant.model}, {job.seqio_task}')
   return [r for j in jobs for r in records_lib.read_task(j.path)]
 
 
@@ -157,7 +156,9 @@ class _Group:
     return sum(len(s.rows) for s in self.sources.values())
 
 
-def _groups(jobs: Sequence[_Job], split: str, num_examples: int | None) -> Iterator[_Group]:
+def _groups(
+    jobs: Sequence[_Job], split: str, num_examples: int | None, tell: Callable[[str], None]
+) -> Iterator[_Group]:
   """Jobs by what they read, in groups of about `GROUP_ROWS` rows."""
   by_source: dict[Any, list[_Job]] = {}
   for job in jobs:
@@ -165,6 +166,7 @@ def _groups(jobs: Sequence[_Job], split: str, num_examples: int | None) -> Itera
   group = _Group()
   for key, sharing in by_source.items():
     job = sharing[0]
+    tell(f'reading {job.seqio_task}')
     group.sources[key] = _Source(job.seqio_task, dict(job.lengths), split, num_examples)
     group.jobs += sharing
     if group.rows >= GROUP_ROWS:
@@ -316,6 +318,14 @@ class _Capture(seqio.Logger):
     self.inferences, self.targets = inferences, targets
 
 
+class _Unconverted(seqio.EncDecFeatureConverter):
+  """Leaves the rows as they are: the predictor pads them, and graphs that pad take their time."""
+
+  def __call__(self, ds: tf.data.Dataset, task_feature_lengths: Any) -> tf.data.Dataset:
+    del task_feature_lengths
+    return ds
+
+
 def _evaluator(
     name: str, lengths: Mapping[str, int], split: str, num_examples: int | None
 ) -> seqio.Evaluator:
@@ -323,7 +333,7 @@ def _evaluator(
   with _whole_examples(name, num_examples) as capped:
     return seqio.Evaluator(
         capped,
-        seqio.EncDecFeatureConverter(pack=False),
+        _Unconverted(pack=False),
         eval_split=split,
         sequence_length=lengths,
         num_examples=num_examples if capped == name else None,

@@ -15,7 +15,7 @@ from flanjax.input import manifest as manifest_lib
 from flanjax.input.draws import Draws, DrawSchedule, derive_key, permute
 from flanjax.input.manifest import SIDES, Manifest
 from flanjax.input.memo import Memo
-from flanjax.input.packing import best_fit, fill_rows
+from flanjax.input.packing import Way, best_way, fill_rows
 
 # Rows packed together: more make fuller rows, fewer are quicker to reach. A block of a small
 # mixture is about one epoch of it.
@@ -25,9 +25,8 @@ _READ_EXAMPLES = 1024
 # By how many standard deviations of a block's length D stays below what a block holds on average.
 # For normal lengths the part left out is then 0.12 standard deviations, which are about 1 %.
 _SPARE_DEVIATIONS = 0.8
-_TRIAL_STEP = 0.99
-# Ways of packing (see `packing.best_fit`) of which the one that fills rows best is used.
-_SPREADS = (0.0, 0.3, 0.6)
+# D is tried on this many blocks, each time to one part in 128 of a block's room.
+_TRIALS, _BISECTIONS = 2, 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Fill:
   Attributes:
     inputs: part of the encoder's places that hold a token.
     targets: part of the decoder's.
-    row: the larger of the two, which is the side that limits.
+    row: as either, each row by its fuller side: nothing more can go where one side is full.
     examples_per_row: on average.
     left_out: part of the draws for which their block had no room.
   """
@@ -118,7 +117,7 @@ class BlockPlanner:
     return self.batches_per_block * self._batch_size
 
   def _size_packed_blocks(self, num_examples: int) -> None:
-    """Chooses batches per block, and D from the statistics of the lengths and one trial."""
+    """Chooses batches per block, and D from the statistics of the lengths and trials."""
     stats = [[t.tokens[side] for side in SIDES] for t in self._tasks]
     means = self.shares @ np.array([[s.mean for s in pair] for pair in stats])
     variances = self.shares @ np.array([[s.std**2 for s in pair] for pair in stats])
@@ -131,29 +130,38 @@ class BlockPlanner:
     most = int(per_row * self.block_rows)
     deviation = np.sqrt(variance / most) / mean
     spare = max(1 - _SPARE_DEVIATIONS * deviation, 0.5)
-    reached, self._spread = self._reachable_fill(most)
+    trials = [self._reachable_fill(i * most, (i + 1) * most) for i in range(_TRIALS)]
+    reached, self._way = min(trials, key=lambda trial: trial[0])
     self.draws_per_block = max(1, int(most * reached * spare))
 
-  def _reachable_fill(self, draws: int) -> tuple[float, float]:
-    """The part of a block's room that packing can use, and how; tried on the first draws."""
-    lengths = self.lengths_of(self.draws(0, draws))
+  def _reachable_fill(self, start: int, stop: int) -> tuple[float, Way]:
+    """The part of a block's room that packing can use for some draws, and by which way."""
+    lengths = self.lengths_of(self.draws(start, stop))
     room = np.asarray(self._capacity, np.int64) * self.block_rows
     used = (np.cumsum(lengths, axis=0, dtype=np.int64) / room).max(axis=1)
-    part = 1.0
-    while True:
-      for spread in _SPREADS:
-        if best_fit(lengths[used <= part], self._capacity, self.block_rows, spread) is not None:
-          return part, spread
-      part *= _TRIAL_STEP
+    reached, too_much, way = 0.5, 1.0, Way()
+    for _ in range(_BISECTIONS):
+      part = (reached + too_much) / 2
+      found = best_way(lengths[used <= part], self._capacity, self.block_rows, way)
+      if found is None:
+        too_much = part
+      else:
+        reached, way = part, found[1]
+    return reached, way
 
   def _measure(self, blocks: list[int]) -> Fill:
     plans = [self._blocks(b) for b in blocks]
-    lengths = [self.lengths_of(Draws(p.tasks, p.examples)) for p in plans]
-    tokens, rows = np.concatenate(lengths).sum(axis=0), len(blocks) * self.block_rows
-    inputs, targets = (tokens / (np.asarray(self._capacity) * rows)).tolist()
+    parts = np.concatenate([self._filled(p) for p in plans])
+    inputs, targets = parts.mean(axis=0).tolist()
     kept = sum(len(p.tasks) for p in plans)
     left_out = 1 - kept / (len(blocks) * self.draws_per_block)
-    return Fill(inputs, targets, max(inputs, targets), kept / rows, left_out)
+    return Fill(inputs, targets, float(parts.max(axis=1).mean()), kept / len(parts), left_out)
+
+  def _filled(self, rows: Rows) -> np.ndarray:
+    """How full both sides of each row are, [rows, 2]."""
+    tokens = np.cumsum(self.lengths_of(rows), axis=0, dtype=np.int64)
+    ends = np.concatenate([np.zeros((1, 2), np.int64), tokens])[rows.starts]
+    return np.diff(ends, axis=0) / self._capacity
 
   def lengths_of(self, draws: Draws | Rows) -> np.ndarray:
     """Lengths of examples, int32 [examples, 2], from the files of lengths.
@@ -183,7 +191,7 @@ class BlockPlanner:
     draws = self.draws(block * self.draws_per_block, (block + 1) * self.draws_per_block)
     if not self._pack:
       return Rows(draws.tasks, draws.examples, np.arange(self.block_rows + 1))
-    rows = fill_rows(self.lengths_of(draws), self._capacity, self.block_rows, self._spread)
+    rows = fill_rows(self.lengths_of(draws), self._capacity, self.block_rows, self._way)
     rows = permute(rows, self.block_rows, derive_key(self._seed, 'rows', block))
     order = np.argsort(rows, kind='stable')
     starts = np.searchsorted(rows[order], np.arange(self.block_rows + 1))

@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import bisect
+import dataclasses
 
 import numpy as np
 
 
+@dataclasses.dataclass(frozen=True)
+class Way:
+  """A way of packing; which of them works depends on how many examples a row holds.
+
+  Attributes:
+    spread: the longest examples, up to this part of all rows, go to the emptiest row instead of
+      the fullest. Where rows hold many examples this deals those with long targets out evenly;
+      otherwise they meet, short in inputs as they may be, in the rows that are filled last.
+    by_scarce: whether "longest" is about the scarce side alone or about the longer of both.
+  """
+
+  spread: float = 0.0
+  by_scarce: bool = False
+
+
+WAYS = (Way(), Way(spread=0.3), Way(spread=0.8), Way(spread=0.8, by_scarce=True))
+
+
 def best_fit(
-    lengths: np.ndarray, capacity: tuple[int, int], num_rows: int, spread: float = 0.0
+    lengths: np.ndarray, capacity: tuple[int, int], num_rows: int, way: Way = WAYS[0]
 ) -> np.ndarray | None:
   """Puts each example into the fullest row that still has room for both of its sides.
 
   Best fit decreasing (Johnson 1973) in two dimensions: long examples are placed first. Rows are
   looked up by their room on the side that is scarce over all the examples; among rows with the
   same room there, the one whose room on the other side fits best is taken.
-
-  With `spread`, the longest examples, up to this part of all rows, go to the emptiest row instead.
-  Where rows hold many examples this deals those with long targets out evenly; otherwise they
-  meet, short in inputs as they may be, in the rows that are filled last.
 
   >>> best_fit(np.array([[6, 1], [3, 1], [4, 1], [7, 1]]), (10, 4), num_rows=2).tolist()
   [1, 0, 1, 0]
@@ -27,7 +42,7 @@ def best_fit(
     lengths: int [examples, 2], tokens of inputs and targets; each at most its capacity.
     capacity: tokens in a row, of inputs and of targets.
     num_rows: rows to fill.
-    spread: from 0, best fit alone, to 1.
+    way: what to place first, and where.
 
   Returns:
     int32 [examples]: the row of each example; None if one had no room.
@@ -35,8 +50,9 @@ def best_fit(
   lengths = np.asarray(lengths, np.int64)
   parts = lengths / np.asarray(capacity)
   scarce = int(np.argmax(parts.sum(axis=0)))
-  order = np.argsort(-parts.max(axis=1), kind='stable')
-  num_spread = int((np.cumsum(parts[order, scarce]) <= spread * num_rows).sum())
+  size = parts[:, scarce] if way.by_scarce else parts.max(axis=1)
+  order = np.argsort(-size, kind='stable')
+  num_spread = int((np.cumsum(parts[order, scarce]) <= way.spread * num_rows).sum())
   rows = _Rows(capacity[scarce], capacity[1 - scarce], num_rows)
   placed = np.empty(len(lengths), np.int32)
   needs = lengths[order].tolist()
@@ -91,8 +107,19 @@ class _Rows:
     return row % self._num_rows
 
 
+def best_way(
+    lengths: np.ndarray, capacity: tuple[int, int], num_rows: int, first: Way = WAYS[0]
+) -> tuple[np.ndarray, Way] | None:
+  """The rows of `best_fit` by the first way that finds room for everything; None if none does."""
+  for way in (first, *(w for w in WAYS if w != first)):
+    rows = best_fit(lengths, capacity, num_rows, way)
+    if rows is not None:
+      return rows, way
+  return None
+
+
 def fill_rows(
-    lengths: np.ndarray, capacity: tuple[int, int], num_rows: int, spread: float = 0.0
+    lengths: np.ndarray, capacity: tuple[int, int], num_rows: int, first: Way = WAYS[0]
 ) -> np.ndarray:
   """Packs as many of the first examples as fit; what is left over is always the end.
 
@@ -104,9 +131,9 @@ def fill_rows(
   """
   tokens = np.cumsum(lengths, axis=0, dtype=np.int64)
   kept = int((tokens <= np.asarray(capacity, np.int64) * num_rows).all(axis=1).sum())
-  while (rows := best_fit(lengths[:kept], capacity, num_rows, spread)) is None:
+  while (found := best_way(lengths[:kept], capacity, num_rows, first)) is None:
     kept -= max(1, kept // 100)
-  return rows
+  return found[0]
 
 
 def _row_offsets(lengths: np.ndarray, row_starts: np.ndarray) -> np.ndarray:

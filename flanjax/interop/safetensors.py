@@ -52,7 +52,7 @@ def load_params(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, str]
   """-> the tree of numpy arrays and the metadata; UserError when the file is not whole."""
   try:
     with safetensors.safe_open(path, framework='numpy') as file:
-      flat = {name: file.get_tensor(name) for name in file.keys()}
+      flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
       return unflatten(flat), dict(file.metadata() or {})
   except FileNotFoundError as error:
     raise errors.UserError('no such file', where=str(path)) from error

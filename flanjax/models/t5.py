@@ -75,6 +75,8 @@ def _norm(cfg: T5Config) -> layers.RMSNorm:
 
 
 class EncoderLayer(nn.Module):
+  """Self-attention, then feed-forward, each normed before and added after."""
+
   config: T5Config
 
   def setup(self):
@@ -92,6 +94,8 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
+  """Self-attention, attention to the encoder, feed-forward; for all positions, or one at a time."""
+
   config: T5Config
 
   def setup(self):
@@ -134,6 +138,8 @@ class DecoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
+  """Embedded inputs -> what the decoder attends to, both [batch, length, embed]."""
+
   config: T5Config
 
   def setup(self):
@@ -153,6 +159,8 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
+  """Embedded targets, shifted right -> last hidden states, [batch, length, embed]."""
+
   config: T5Config
 
   def setup(self):

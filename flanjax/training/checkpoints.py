@@ -124,7 +124,7 @@ class Checkpointer:
         restored = self._restore(step, template)
       except errors.UserError:
         raise
-      except Exception as error:  # pylint: disable=broad-except
+      except Exception as error:  # noqa: BLE001
         # Orbax, TensorStore and JSON each have their own errors for a damaged file.
         _log.warning('checkpoint %s cannot be read, trying an older one: %s',
                      self.folder / str(step), str(error)[:300])
@@ -219,7 +219,7 @@ def restore_params(
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
     params = handler.restore(
         folder / 'params', args=ocp.args.PyTreeRestore(restore_args=as_numpy))
-  except Exception as error:  # pylint: disable=broad-except
+  except Exception as error:
     raise errors.UserError('the checkpoint cannot be read', where=str(folder),
                            got=error) from error
   return params, int(folder.name) if folder.name.isdigit() else 0

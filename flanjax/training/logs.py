@@ -78,21 +78,20 @@ class MetricLog:
   """
 
   def __init__(self, folder: pathlib.Path, step: int):
-    path = folder / 'log.jsonl'
-    if path.exists():
-      write_text(path, ''.join(line + '\n' for line in _lines_up_to(path, step)))
-    self._lines = open(path, 'a')
+    self._path = folder / 'log.jsonl'
+    if self._path.exists():
+      lines = _lines_up_to(self._path, step)
+      write_text(self._path, ''.join(line + '\n' for line in lines))
     self._events = tensorboardX.SummaryWriter(
         str(folder), purge_step=step + 1 if step else None, write_to_disk=True)
 
   def write(self, step: int, scalars: Mapping[str, float], line: Mapping[str, float]) -> None:
     """Adds `scalars` to TensorBoard and `line` to the JSON lines."""
-    self._lines.write(json.dumps({'step': step, **line}) + '\n')
-    self._lines.flush()
+    with self._path.open('a') as lines:
+      lines.write(json.dumps({'step': step, **line}) + '\n')
     for name, value in scalars.items():
       self._events.add_scalar(name, value, step)
     self._events.flush()
 
   def close(self) -> None:
-    self._lines.close()
     self._events.close()

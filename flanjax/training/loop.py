@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import hashlib
+import io
 import json
 import os
 import pathlib
@@ -18,13 +19,9 @@ import jax
 import numpy as np
 import optax
 
-from flanjax import errors
-from flanjax import partitioning
-from flanjax import terminal
+from flanjax import errors, partitioning, terminal
 from flanjax.models import t5
-from flanjax.training import checkpoints
-from flanjax.training import logs
-from flanjax.training import monitor
+from flanjax.training import checkpoints, logs, monitor
 from flanjax.training.prefetch import Prefetcher
 from flanjax.training.state import TrainState
 from flanjax.training.step import make_train_step
@@ -213,7 +210,7 @@ class Trainer:
     log = logs.MetricLog(self._model_dir / 'train', start) if jax.process_index() == 0 else None
     feeder = Prefetcher(self._feed, start, self._total_steps)
     try:
-      with _signals(self), terminal.bar(self._label) as bar:
+      with _signals(self), terminal.bar(self._label, self._stream()) as bar:
         bar(start, self._total_steps)
         watch = monitor.Monitor(
             bar, log, total_steps=self._total_steps, log_period=self._log_period,
@@ -236,6 +233,10 @@ class Trainer:
       if log is not None:
         log.close()
     return state
+
+  def _stream(self):
+    """Where the progress bar goes: one process of several speaks."""
+    return None if jax.process_index() == 0 else io.StringIO()
 
   def _told_to_stop(self, step: int, checkpointer: checkpoints.Checkpointer) -> bool:
     if jax.process_count() > 1:

@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 import jax
 
-from flanjax import errors
-from flanjax import terminal
+from flanjax import errors, terminal
 from flanjax.training import logs
 
 _SIDES = ('encoder', 'decoder')

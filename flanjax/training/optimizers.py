@@ -118,8 +118,9 @@ def warmup_stable_decay(
   """
   if total_steps < warmup_steps + decay_steps:
     raise errors.UserError(
-        'a schedule is longer than the run', where='warmup_stable_decay', got=
-        f'{warmup_steps} steps of warm-up and {decay_steps} of decay', expected=f'{total_steps} in all')
+        'a schedule is longer than the run', where='warmup_stable_decay',
+        got=f'{warmup_steps} steps of warm-up and {decay_steps} of decay',
+        expected=f'{total_steps} in all')
   start = total_steps - decay_steps
   return optax.join_schedules(
       [optax.linear_schedule(0.0, base_learning_rate, max(1, warmup_steps)),

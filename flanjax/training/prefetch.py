@@ -44,7 +44,7 @@ class Prefetcher:
         if not self._put(make(step)):
           return
       self._put(_END)
-    except BaseException as error:  # pylint: disable=broad-except
+    except BaseException as error:  # noqa: BLE001 (it is raised again elsewhere)
       self._put(error)
 
   def __iter__(self) -> Iterator[Any]:

@@ -69,6 +69,27 @@ def lookup(rng: Rng) -> str:
   return f'{episode.tell(rng)} {tail}'
 
 
+def roll_call(rng: Rng) -> str:
+  """Things of one kind, told and then told again in another order.
+
+  Where the order stays, a model copies by position; here it has to find who is meant.
+  """
+  people = rng.sample(w.PEOPLE, rng.randint(2, 4))
+  relation = rng.choice(w.PASSING)
+  things = rng.sample(w.COLOURS if relation is w.HAS else relation.objects, len(people))
+  if relation is w.HAS:
+    things = [f'{c} {rng.choice(w.THINGS)}' for c in things]
+  if rng.random() < 0.4:
+    said = [f'{p}: {t}.' for p, t in zip(people, things)]
+  elif rng.random() < 0.5:
+    said = [f'{w.capital(t)}: {p}.' for p, t in zip(people, things)]
+  else:
+    said = [w.capital(relation.statements[0].format(s=p, o=t)) for p, t in zip(people, things)]
+  again = rng.sample(said, len(said))
+  intro = rng.choice(('Once more:', 'In another order:', 'The others heard it so:', 'That is:'))
+  return f'{" ".join(said)} {intro}| {" ".join(again)}'
+
+
 def verdict(rng: Rng) -> str:
   """Facts of the day, then something said that is true, false or unknown."""
   episode = w.Episode.draw(rng, 1, 3)
@@ -416,7 +437,7 @@ def notice(rng: Rng) -> str:
 
 # What is written, and how often.
 DOCUMENTS: tuple[tuple[Callable[[Rng], str], float], ...] = (
-    (lookup, 14.0), (verdict, 4.0), (retelling, 1.5), (memory, 2.5), (opinion, 2.0),
+    (lookup, 14.0), (roll_call, 10.0), (verdict, 4.0), (retelling, 1.5), (memory, 2.5), (opinion, 2.0),
     (words_of_opinion, 0.3), (mood, 0.7), (cause, 1.2), (kind, 0.7), (topic, 0.8), (genre, 0.4),
     (reference, 1.8), (gist, 1.5), (record, 0.8), (foreign, 1.5), (spelling, 0.8), (echo, 0.5),
     (school, 3.0), (lesson, 0.5), (notice, 0.5),

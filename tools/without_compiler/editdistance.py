@@ -1,7 +1,7 @@
 """The one function of the package `editdistance` that SeqIO calls, without a compiler."""
 
 
-def eval(a, b):  # noqa: A001 (the package's name for it)
+def eval(a, b):
   """Levenshtein distance of two sequences.
 
   >>> eval('kitten', 'sitting')
