@@ -70,19 +70,26 @@ class Settings:
 
 
 class _Phases:
-  """The phases done, their answers and times, kept in quickstart.json."""
+  """The phases done, their answers, and the time spent on each, kept in quickstart.json."""
 
   def __init__(self, settings: Settings, lock: int):
     self._path = settings.run_dir / 'quickstart.json'
     self._lock = lock
     self._done: dict[str, Any] = {}
-    with contextlib.suppress(OSError, ValueError):
-      self._done = json.loads(self._path.read_text())
+    self._seconds: dict[str, float] = {}
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+      kept = json.loads(self._path.read_text())
+      self._done, self._seconds = kept['done'], kept['seconds']
     self.skipped: list[str] = []
 
   @property
   def seconds(self) -> float:
-    return sum(phase['seconds'] for phase in self._done.values())
+    return sum(self._seconds.values())
+
+  def _write(self) -> None:
+    part = self._path.with_suffix('.part')
+    part.write_text(json.dumps({'done': self._done, 'seconds': self._seconds}, indent=2) + '\n')
+    part.replace(self._path)
 
   def run(self, name: str, title: str, argv: list[str], stamp: Mapping[str, Any] | None = None,
           **options: Any) -> Any:
@@ -94,13 +101,14 @@ class _Phases:
       return found['answer']
     terminal.note(f'- {title}')
     started = time.monotonic()
-    answer = common.run_child(argv, keep_open=[self._lock], **options)
-    self._done[name] = {'stamp': stamp, 'answer': answer,
-                        'seconds': round(time.monotonic() - started, 1)}
-    part = self._path.with_suffix('.part')
-    part.write_text(json.dumps(self._done, indent=2) + '\n')
-    part.replace(self._path)
-    return answer
+    try:
+      answer = common.run_child(argv, keep_open=[self._lock], **options)
+      self._done[name] = {'stamp': stamp, 'answer': answer}
+      return answer
+    finally:
+      spent = self._seconds.get(name, 0.0) + time.monotonic() - started
+      self._seconds[name] = round(spent, 1)
+      self._write()
 
 
 def _still_there(answer: Mapping[str, Any]) -> bool:

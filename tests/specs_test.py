@@ -232,6 +232,6 @@ def test_real_data_is_available_and_reads():
     answer = tf.constant(options)[example['label']]
     return {'review': example['premise'], 'options': options, 'answer': answer}
 
-  spec = register(make('cb', source=source, fields=fields))
+  spec = register(make('cb_read', source=source, fields=fields))
   assert specs.check_available(spec) is None
-  assert len(_elements('cb_10templates', 'train')) == 200
+  assert len(_elements('cb_read_10templates', 'train')) == 200

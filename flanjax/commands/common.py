@@ -68,6 +68,7 @@ def add_gin_flags(parser: argparse.ArgumentParser) -> None:
                       "quotes of their own: --gin.MODEL_DIR=\"'/tmp/run'\"")
   parser.add_argument('--gin_search_paths', default='', metavar='DIRS',
                       help='folders to look for gin files in, separated by commas')
+  parser.add_argument('--tfds_data_dir', metavar='DIR', help='sets TFDS_DATA_DIR')
 
 
 def search_paths(args: argparse.Namespace) -> list[str]:
@@ -82,6 +83,8 @@ def set_up(args: argparse.Namespace) -> None:
   """Applies the common flags to this process and its children."""
   if getattr(args, 'workdir', None):
     os.environ['FLANJAX_CACHE'] = str(writable(args.workdir))
+  if getattr(args, 'tfds_data_dir', None):
+    os.environ['TFDS_DATA_DIR'] = str(pathlib.Path(args.tfds_data_dir).expanduser().absolute())
   if not args.debug:
     silence_libraries()
 

@@ -82,11 +82,11 @@ def roll_call(rng: Rng) -> str:
   if rng.random() < 0.4:
     said = [f'{p}: {t}.' for p, t in zip(people, things)]
   elif rng.random() < 0.5:
-    said = [f'{w.capital(t)}: {p}.' for p, t in zip(people, things)]
+    said = [f'The {t}: {p}.' for p, t in zip(people, things)]
   else:
     said = [w.capital(relation.statements[0].format(s=p, o=t)) for p, t in zip(people, things)]
   again = rng.sample(said, len(said))
-  intro = rng.choice(('Once more:', 'In another order:', 'The others heard it so:', 'That is:'))
+  intro = rng.choice(('Once more:', 'In another order:', 'Somebody heard it so:', 'That is:'))
   return f'{" ".join(said)} {intro}| {" ".join(again)}'
 
 
