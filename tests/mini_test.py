@@ -6,12 +6,16 @@ import json
 import pathlib
 import re
 
+import jax
+import numpy as np
 import pytest
 import sentencepiece
 
 import flanjax.tasks.mini as mini
 from flanjax.data import clusters, specs
-from flanjax.tasks.mini import builders, nli, prose, world
+from flanjax.interop import safetensors
+from flanjax.models import t5
+from flanjax.tasks.mini import builders, nli, pretrain, prose, world
 
 _BUILDERS = sorted(builders.MiniBuilder.__subclasses__(), key=lambda b: b.name)
 _VOCABULARY = sentencepiece.SentencePieceProcessor(
@@ -105,3 +109,33 @@ def test_a_claim_agrees_with_its_text_exactly_when_it_is_true():
       named = [p for p in world.PEOPLE if re.search(rf'\b{p}\b', claim)]
       assert len(named) == 1
       assert (named[0] in text) == (answer != 'maybe')
+
+
+def test_pretraining_runs_by_its_recipe_and_resumes(tmp_path):
+  whole = pretrain.pretrain_base(tmp_path / 'whole', steps=3)
+  assert pretrain.pretrain_base(tmp_path / 'whole', steps=3) == whole
+  params, metadata = safetensors.load_params(whole)
+  shipped, _ = safetensors.load_params(pretrain.BASE / 'model.safetensors')
+  assert jax.tree.map(np.shape, params) == jax.tree.map(np.shape, shipped)
+  assert metadata['steps'] == '3'
+  assert not np.array_equal(params['token_embedder']['embedding'], shipped['token_embedder']['embedding'])
+
+
+def test_the_stages_of_pretraining_follow_each_other():
+  source = pretrain.PretrainSource(4, seed=0)
+  ends = [sum(s.steps for s in pretrain.STAGES[:i + 1]) for i in range(len(pretrain.STAGES) - 1)]
+  lengths = [source.batch(step)['decoder_target_tokens'].shape[1] for step in (0, ends[0] - 1, ends[0], ends[-1])]
+  assert lengths == [40, 40, 28, 28]
+  first, again = source.batch(ends[1] + 1), source.batch(ends[1] + 1)
+  assert all(np.array_equal(first[k], again[k]) for k in first)
+
+
+def test_half_of_the_heads_find_equal_words_from_the_start():
+  config = t5.T5Config(vocab_size=32, emb_dim=128, num_heads=4, head_dim=32, mlp_dim=8,
+                       num_encoder_layers=1, num_decoder_layers=1, logits_via_embedding=True)
+  drawn = t5.EncoderDecoderModel(config).init(jax.random.key(0))
+  attention = pretrain.matching_heads(drawn, config)['decoder']['layers_0']['encoder_decoder_attention']
+  words = np.random.default_rng(0).normal(size=(20, 128))
+  query, key = ((words @ attention[k]['kernel']).reshape(20, 4, 32) for k in ('query', 'key'))
+  found = np.einsum('qhd,khd->hqk', query, key).argmax(-1) == np.arange(20)
+  assert found[:2].mean() > 0.95 and found[2:].mean() < 0.3

@@ -18,6 +18,8 @@ import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from absl import logging as absl_logging
+
 from flanjax.errors import UserError, nearest
 
 SUITES = ('mini', 'flan2021')
@@ -92,7 +94,8 @@ def set_up(args: argparse.Namespace) -> None:
 def silence_libraries() -> None:
   """Leaves the terminal to our own messages."""
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-  for name in ('absl', 'jax', 'tensorflow', 'orbax'):
+  absl_logging.set_verbosity(absl_logging.ERROR)
+  for name in ('jax', 'tensorflow', 'orbax'):
     logging.getLogger(name).setLevel(logging.ERROR)
 
 

@@ -211,7 +211,7 @@ def _run_all(
   progress(sum(done.values()), total, '')
   if num_workers is None:
     work = sum(sizes[j.name] for j in todo)
-    num_workers = min(os.cpu_count() or 1, -(-work // _EXAMPLES_PER_WORKER))
+    num_workers = min(_cores(), -(-work // _EXAMPLES_PER_WORKER))
   num_workers = min(num_workers, len(todo))
   if num_workers <= 1:
     for job in todo:
@@ -222,6 +222,13 @@ def _run_all(
     entries[job.name] = entry
     report(job.name, sizes[job.name])
   return entries
+
+
+def _cores() -> int:
+  """Cores that this process may use."""
+  if hasattr(os, 'sched_getaffinity'):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
 
 
 _reports: Any = None  # In a worker: the queue to the parent.

@@ -6,6 +6,7 @@ of many tasks are made together beforehand: tasks are small, batches and compila
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
@@ -104,7 +105,7 @@ def evaluate(
   tell = lambda what: progress(done, len(jobs), what) if progress else None
   tell('')
   with _quiet():
-    for group in _groups(pending, split, num_examples, tell):
+    for group in _ahead(_groups(pending, split, num_examples, tell)):
       for job in _run(group):
         done += 1
         tell(f'{job.variant.model}, {job.seqio_task}')
@@ -174,6 +175,15 @@ def _groups(
       group = _Group()
   if group.jobs:
     yield group
+
+
+def _ahead(items: Iterator[_Group]) -> Iterator[_Group]:
+  """Reads the next group in another thread while models are busy with the present one."""
+  with concurrent.futures.ThreadPoolExecutor(1) as pool:
+    future = pool.submit(next, items, None)
+    while (item := future.result()) is not None:
+      future = pool.submit(next, items, None)
+      yield item
 
 
 def _run(group: _Group) -> Iterator[_Job]:

@@ -16,7 +16,7 @@ from flanjax.errors import UserError
 from flanjax.tasks.mini import world
 
 Example = Mapping[str, Any]
-VERSION = '1.0.0'
+VERSION = '1.1.0'
 _SEED = 2_021
 
 

@@ -12,6 +12,8 @@ def claim(rng: world.Rng, answer: str, low: int, high: int) -> tuple[str, str]:
   episode = world.Episode.draw(rng, low, high)
   fact = rng.choice(episode.facts)
   s, o, r = fact.subject, fact.object, fact.relation
+  if answer == 'no' and rng.random() < 0.5:
+    return episode.tell(rng), r.deny(rng, s, o)
   if answer != 'yes':
     o = world.other(rng, r.objects, *(f.object for f in episode.facts))
   if answer == 'maybe':

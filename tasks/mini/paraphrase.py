@@ -7,12 +7,18 @@ from flanjax.tasks.mini._register import add
 CLUSTER = 'paraphrase'
 
 
-def _changed(rng: world.Rng, fact: world.Fact) -> world.Fact:
-  """The fact with another person or another object."""
-  r = fact.relation
-  if rng.random() < 0.5:
-    return world.Fact(r, fact.subject, world.other(rng, r.objects, fact.object))
-  return world.Fact(r, world.other(rng, world.PEOPLE, fact.subject), fact.object)
+def _changed(rng: world.Rng, fact: world.Fact) -> str:
+  """A sentence that differs in person or object, in what is told of the person, or denies the fact."""
+  r, s, o = fact.relation, fact.subject, fact.object
+  kind = rng.choice(('person', 'object', 'relation', 'denial'))
+  if kind == 'person':
+    return r.say(rng, world.other(rng, world.PEOPLE, s), o)
+  if kind == 'object':
+    return r.say(rng, s, world.other(rng, r.objects, o))
+  if kind == 'relation':
+    told = world.other(rng, world.PASSING, r)
+    return told.say(rng, s, rng.choice(told.objects))
+  return r.deny(rng, s, o)
 
 
 class MiniSameMeaning(builders.MiniBuilder):
@@ -26,7 +32,7 @@ class MiniSameMeaning(builders.MiniBuilder):
     one, two = fact.relation.say_twice(rng, fact.subject, fact.object)
     answer = rng.choice(('same', 'different'))
     if answer == 'different':
-      two = _changed(rng, fact).say(rng)
+      two = _changed(rng, fact)
     return {'sentence1': one, 'sentence2': two, 'options': rng.sample(('same', 'different'), 2), 'answer': answer}
 
 

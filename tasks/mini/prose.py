@@ -9,7 +9,7 @@ compares them).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from flanjax.tasks.mini import world as w
 
@@ -69,25 +69,131 @@ def lookup(rng: Rng) -> str:
   return f'{episode.tell(rng)} {tail}'
 
 
+def _things(rng: Rng, n: int) -> tuple[w.Relation, list[str]]:
+  """A relation, and n different objects of it."""
+  relation = rng.choice(w.PASSING)
+  if relation is w.HAS:
+    return relation, [f'{c} {rng.choice(w.THINGS)}' for c in rng.sample(w.COLOURS, n)]
+  return relation, rng.sample(relation.objects, n)
+
+
 def roll_call(rng: Rng) -> str:
   """Things of one kind, told and then told again in another order.
 
   Where the order stays, a model copies by position; here it has to find who is meant.
   """
   people = rng.sample(w.PEOPLE, rng.randint(2, 4))
-  relation = rng.choice(w.PASSING)
-  things = rng.sample(w.COLOURS if relation is w.HAS else relation.objects, len(people))
-  if relation is w.HAS:
-    things = [f'{c} {rng.choice(w.THINGS)}' for c in things]
+  relation, things = _things(rng, len(people))
+  forms = rng.choices((
+      lambda s, o: f'{s}: {o}.',
+      lambda s, o: f'The {o}: {s}.',
+      lambda s, o: w.capital(relation.statements[0].format(s=s, o=o)),
+      lambda s, o: f'{relation.ask_who(rng, o)} {s}.',
+      lambda s, o: f'{relation.ask(rng, s)} {w.capital(_noun(w.Fact(relation, s, o)))}.',
+      lambda s, o: relation.say(rng, s, o),
+  ), (3, 3, 4, 2, 2, 2), k=2)
   if rng.random() < 0.4:
-    said = [f'{p}: {t}.' for p, t in zip(people, things)]
-  elif rng.random() < 0.5:
-    said = [f'The {t}: {p}.' for p, t in zip(people, things)]
-  else:
-    said = [w.capital(relation.statements[0].format(s=p, o=t)) for p, t in zip(people, things)]
-  again = rng.sample(said, len(said))
+    forms[1] = forms[0]
+  pairs = list(zip(people, things))
+  said = ' '.join(forms[0](*pair) for pair in pairs)
+  again = ' '.join(forms[1](*pair) for pair in rng.sample(pairs, len(pairs)))
   intro = rng.choice(('Once more:', 'In another order:', 'Somebody heard it so:', 'That is:'))
-  return f'{" ".join(said)} {intro}| {" ".join(again)}'
+  return f'{said} {intro}| {again}'
+
+
+def several_questions(rng: Rng) -> str:
+  """Facts, several questions about them, and the answers in the order of the questions."""
+  people = rng.sample(w.PEOPLE, rng.randint(2, 3))
+  relation, things = _things(rng, len(people))
+  pairs = list(zip(people, things))
+  told = ' '.join(relation.say(rng, *pair) for pair in pairs)
+  asked = rng.sample(pairs, len(pairs))
+  if rng.random() < 0.7:
+    questions, answers = [relation.ask_who(rng, o) for _, o in asked], [s for s, _ in asked]
+  else:
+    questions, answers = [relation.ask(rng, s) for s, _ in asked], [o for _, o in asked]
+  return _before_or_after(rng, told, ' '.join(questions)) + f'| {", ".join(answers)}.'
+
+
+def _before_or_after(rng: Rng, text: str, asked: str) -> str:
+  """What is asked stands after the text, and at times before it."""
+  return f'{text} {asked}' if rng.random() < 0.8 else f'{asked} {text}'
+
+
+_VERDICTS = {('true', 'false'): ' True or false?', ('right', 'wrong'): ' Right or wrong?', ('yes', 'no'): ''}
+
+
+def judged(rng: Rng) -> str:
+  """Facts, several claims about them, and whether each is true."""
+  people = rng.sample(w.PEOPLE, rng.randint(1, 3))
+  relation, things = _things(rng, len(people))
+  pairs = list(zip(people, things))
+  verdicts = rng.choice(list(_VERDICTS))
+  claims, answers = [], []
+  for s, o in rng.choices(pairs, k=rng.randint(1, 3)):
+    answers.append(rng.choice(verdicts))
+    if answers[-1] == verdicts[1]:
+      if rng.random() < 0.7:
+        o = w.other(rng, relation.objects, *things)
+      else:
+        s = _name(rng, *people)
+    claims.append(relation.ask_whether(rng, s, o) if verdicts[0] == 'yes' else relation.say(rng, s, o))
+  told = ' '.join(relation.say(rng, *pair) for pair in pairs)
+  asked = _before_or_after(rng, told, ' '.join(claims)) + _VERDICTS[verdicts]
+  return f'{asked}| {w.capital(", ".join(answers))}.'
+
+
+def on_the_list(rng: Rng) -> str:
+  """A list, and whether this or that is on it."""
+  known = rng.choice((w.PEOPLE, w.FOODS, w.ANIMALS, w.WARES, w.PLACES, w.HAS.objects))
+  listed = rng.sample(known, rng.randint(1, 4))
+  asked, answers = [], []
+  for _ in range(rng.randint(1, 4)):
+    answers.append(rng.choice(('yes', 'no')))
+    asked.append(rng.choice(listed) if answers[-1] == 'yes' else w.other(rng, known, *listed))
+  text = f'The list: {", ".join(listed)}.'
+  if len(asked) == 1:
+    question = rng.choice(('Is {} on the list?', '{}, yes or no?')).format(asked[0])
+  else:
+    question = f'The question: {", ".join(asked)}?'
+  return _before_or_after(rng, text, question) + f'| {w.capital(", ".join(answers))}.'
+
+
+def in_the_book(rng: Rng) -> str:
+  """A list of pairs, and who or what belongs to whom or what."""
+  pairs = list(zip(rng.sample(w.PEOPLE, n := rng.randint(2, 4)), _things(rng, n)[1]))
+  if rng.random() < 0.5:
+    pairs = [pair[::-1] for pair in pairs]
+  side = rng.randrange(2)
+  asked = rng.sample(pairs, rng.randint(1, n))
+  book = ', '.join(': '.join(pair) for pair in pairs)
+  return (_before_or_after(rng, f'The book: {book}.', f'The question: {", ".join(p[side] for p in asked)}?')
+          + f'| {", ".join(p[1 - side] for p in asked)}.')
+
+
+def same_or_not(rng: Rng) -> str:
+  """Pairs of words or of sentences, the same or different."""
+  kind = rng.randrange(3)
+  pairs, answers = [], []
+  for _ in range(rng.randint(1, 3)):
+    relation, (o, other) = _things(rng, 2)
+    s, t = rng.sample(w.PEOPLE, 2)
+    answers.append(rng.choice(('same', 'different')))
+    alike = answers[-1] == 'same'
+    if kind == 0:
+      first, second = (s, t) if rng.random() < 0.5 else (o, other)
+      pairs.append(f'{first} and {first if alike else second}.')
+    elif kind == 1 or not relation.who:
+      one, two = relation.say_twice(rng, s, o)
+      if not alike:
+        two = relation.say(rng, *rng.choice(((t, o), (s, other))))
+      pairs.append(f'{one} {two}')
+    else:
+      one, two = (q.format(s=s) for q in rng.sample(relation.questions, 2))
+      if not alike:
+        two = relation.ask(rng, t) if rng.random() < 0.5 else w.other(rng, w.PASSING, relation).ask(rng, s)
+      pairs.append(f'{one} {two}')
+  return f'{" ".join(pairs)} The meaning is| {", ".join(answers)}.'
 
 
 def verdict(rng: Rng) -> str:
@@ -435,27 +541,38 @@ def notice(rng: Rng) -> str:
                      f'The list of {s}: {listed} First on it is {items[0]}, and last is {items[-1]}.'))
 
 
+Maker = Callable[[Rng], str]
+Weights = Mapping[Maker, float]
+
 # What is written, and how often.
-DOCUMENTS: tuple[tuple[Callable[[Rng], str], float], ...] = (
-    (lookup, 14.0), (roll_call, 10.0), (verdict, 4.0), (retelling, 1.5), (memory, 2.5), (opinion, 2.0),
-    (words_of_opinion, 0.3), (mood, 0.7), (cause, 1.2), (kind, 0.7), (topic, 0.8), (genre, 0.4),
-    (reference, 1.8), (gist, 1.5), (record, 0.8), (foreign, 1.5), (spelling, 0.8), (echo, 0.5),
-    (school, 3.0), (lesson, 0.5), (notice, 0.5),
-)
+DOCUMENTS: Weights = {
+    lookup: 6.0, roll_call: 4.0, several_questions: 4.0, verdict: 4.0, judged: 4.0, on_the_list: 1.0,
+    in_the_book: 1.5, same_or_not: 3.0, retelling: 1.5, memory: 2.5, opinion: 2.0,
+    words_of_opinion: 0.3, mood: 0.7, cause: 1.2, kind: 0.7, topic: 0.8, genre: 0.4,
+    reference: 1.8, gist: 1.5, record: 0.8, foreign: 1.5, spelling: 0.8, echo: 0.5,
+    school: 3.0, lesson: 0.5, notice: 0.5,
+}
 
 
-def document(rng: Rng) -> str:
+def mostly(share: float, focus: Weights) -> dict[Maker, float]:
+  """Weights in which the documents of `focus` make up `share`, and all others the rest."""
+  others = {maker: x for maker, x in DOCUMENTS.items() if maker not in focus}
+  scale = share / sum(focus.values()), (1 - share) / sum(others.values())
+  return {m: x * k for part, k in zip((focus, others), scale) for m, x in part.items()}
+
+
+def document(rng: Rng, weights: Weights = DOCUMENTS) -> str:
   """One document of the world's plain text."""
-  return ''.join(parts(rng))
+  return ''.join(parts(rng, weights))
 
 
-def parts(rng: Rng) -> tuple[str, str]:
+def parts(rng: Rng, weights: Weights = DOCUMENTS) -> tuple[str, str]:
   """A document in two: up to where it can be foretold by who has read it, and the rest.
 
   The makers above mark the place by '|'; without one the second part is empty. Quotation
   marks are left out: SentencePiece gives a name another id after one, and so small a model
   has better things to learn.
   """
-  makers, weights = zip(*DOCUMENTS)
-  head, _, tail = rng.choices(makers, weights)[0](rng).replace('"', '').partition('|')
+  maker = rng.choices(list(weights), list(weights.values()))[0]
+  head, _, tail = maker(rng).replace('"', '').partition('|')
   return head, tail.replace('|', '')
