@@ -1,6 +1,8 @@
 import csv
 import html.parser
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -148,6 +150,15 @@ def test_headline_claims_what_the_intervals_show(built, tmp_path):
   text = report.build(run, resamples=200)['headline']
   assert 'did not clearly move accuracy' in text and 'not above the best' in text
   assert '1 of the 2 clusters seen in tuning is clearly better for it, 1 clearly worse.' in text
+
+
+def test_reporting_needs_no_tensorflow(built):
+  code = ('import sys; from flanjax import cli; status = cli.main(["report", sys.argv[1]])\n'
+          'sys.exit(status or "tensorflow" in sys.modules)')
+  run, _ = built
+  done = subprocess.run([sys.executable, '-c', code, run], capture_output=True, text=True, check=False)
+  assert done.returncode == 0, done.stderr
+  assert 'report.html' in done.stdout
 
 
 def test_one_model_alone_has_no_difference(tmp_path):

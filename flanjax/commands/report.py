@@ -23,7 +23,6 @@ def run(args: argparse.Namespace) -> int:
   for run_dir in args.run_dir:
     if not pathlib.Path(run_dir).is_dir():
       raise UserError('There is no such run folder.', where=run_dir)
-  common.import_tensorflow()
   from flanjax.evaluation import report
 
   out = pathlib.Path(args.output_dir or pathlib.Path(args.run_dir[0]) / 'report')
