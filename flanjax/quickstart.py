@@ -31,7 +31,7 @@ from flanjax.commands import common
 from flanjax.errors import UserError
 
 HOLDOUT = 'sentiment'
-PRETRAIN_STEPS = 3_000
+PRETRAIN_STEPS = 1_500
 GIN_FILE = 'runs/quickstart.gin'
 # Fewer page faults in XLA's large buffers: a fifth less CPU time a step.
 _HUGE_PAGES = 'glibc.malloc.hugetlb=1'

@@ -2,7 +2,7 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from flanjax.data import TaskSpec, Template, clusters, metrics, register, specs
+from flanjax.data import TaskSpec, Template, clusters, metrics, mixtures, register, specs
 from flanjax.errors import UserError
 
 
@@ -40,6 +40,16 @@ def test_holding_out_a_cluster_divides_all_tasks():
   assert [_names(s) for s in (split.train, split.eval, split.excluded)] == [['b'], ['a', 'c'], ['d']]
   assert _names(clusters.holdout('clu', 'para').excluded) == ['a', 'c']
   assert _names(clusters.holdout('clu', 'qa').train) == ['a', 'c', 'd']
+
+
+def test_a_task_for_evaluation_alone_is_in_no_training_mixture():
+  make('a', 'nli', eval_only=True)
+  make('b', 'qa')
+  make('c', 'nli')
+  assert _names(clusters.holdout('clu', 'qa').train) == ['c']
+  assert _names(clusters.holdout('clu', 'nli').eval) == ['a', 'c']
+  mixtures.register_suite_mixtures('clu')
+  assert mixtures.tasks_of('clu_all_train') == ['b_10templates', 'c_10templates']
 
 
 def test_flan2021_excludes_what_the_paper_excludes():

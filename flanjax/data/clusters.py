@@ -83,6 +83,8 @@ def holdout(suite: str, cluster: str) -> Holdout:
   train, excluded = [], []
   for name, members in table.items():
     for spec in members if name != cluster else ():
+      if spec.eval_only:
+        continue
       declared = any(_declared(spec, e) for e in held)
       (excluded if name in near or declared else train).append(spec)
   for spec in train:

@@ -51,7 +51,7 @@ def register_suite_mixtures(suite: str) -> list[str]:
     UserError: data of a held-out cluster is in another one (see `clusters.holdout`).
   """
   table = clusters.clusters(suite)
-  train = {f'{suite}_all': [s for members in table.values() for s in members]}
+  train = {f'{suite}_all': [s for s in specs.all_specs(suite) if not s.eval_only]}
   evaluated = {}
   for cluster in table:
     split = clusters.holdout(suite, cluster)

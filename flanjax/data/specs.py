@@ -54,6 +54,7 @@ class TaskSpec:
       stays text, and the target becomes the list `answers` where `fields` gives it.
     lineage: names of the data it is made from, to find overlap between clusters; the TFDS
       name is added by itself.
+    eval_only: whether it is in no training mixture, as a dataset without a training split.
     overlaps: names of tasks whose data overlaps it. They leave the training side quietly
       when its cluster is held out.
     citation: where the dataset comes from.
@@ -71,6 +72,7 @@ class TaskSpec:
   postprocess_fn: Callable[..., Any] | None = None
   lineage: Sequence[str] = ()
   overlaps: Sequence[str] = ()
+  eval_only: bool = False
   citation: str = ''
   licence: str = ''
 

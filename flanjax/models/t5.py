@@ -355,7 +355,7 @@ def from_folder(folder: str | pathlib.Path) -> EncoderDecoderModel:
   path = pathlib.Path(folder) / 'model.json'
   if not path.is_file():
     raise errors.UserError('no model.json here', where=str(folder),
-                           hint='a run folder or a converted model holds one; see flanjax convert')
+                           hint='a run folder holds one')
   try:
     fields = json.loads(path.read_text())['config']
     known = {field.name for field in dataclasses.fields(T5Config)}
