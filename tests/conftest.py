@@ -5,6 +5,8 @@ import pathlib
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+# Programs here run once or twice: compiling them is what takes time.
+os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
 
 _REAL_DATA = pathlib.Path(__file__).resolve().parents[2] / 'shared' / 'tfds'
 if 'TFDS_DATA_DIR' not in os.environ and _REAL_DATA.is_dir():
