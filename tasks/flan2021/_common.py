@@ -42,3 +42,20 @@ def one_line(text: tf.Tensor) -> tf.Tensor:
 def pick(options: Sequence[str] | tf.Tensor, index: tf.Tensor) -> tf.Tensor:
   """The option that a label names: pick(['no', 'yes'], 1) -> 'yes'."""
   return tf.gather(tf.convert_to_tensor(options), index)
+
+
+def as_question(text: tf.Tensor) -> tf.Tensor:
+  """On one line, with a question mark at the end: queries are typed without."""
+  return tf.strings.regex_replace(one_line(text), r'[ ?]*\z', '') + '?'
+
+
+def lines(text: tf.Tensor) -> tf.Tensor:
+  """As `one_line`, but line breaks stay, one at a time."""
+  text = tf.strings.regex_replace(text, r'\s*[\r\n]\s*', '\n')
+  return tf.strings.strip(tf.strings.regex_replace(text, r'[\t\p{Z}]+', ' '))
+
+
+def numbered(texts: tf.Tensor) -> tf.Tensor:
+  """['a', 'b'] -> '1. a\\n2. b'."""
+  numbers = tf.strings.as_string(tf.range(1, tf.size(texts) + 1))
+  return tf.strings.reduce_join(tf.strings.join([numbers, texts], separator='. '), separator='\n')

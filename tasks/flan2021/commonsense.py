@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from flanjax.data import TaskSpec, Template, metrics, register
-from flanjax.tasks.flan2021._common import SUITE, held_back, one_line, pick
+from flanjax.tasks.flan2021._common import SUITE, held_back, one_line, pick, tfds_source
 
 
 def copa_fields(example):
@@ -149,6 +149,157 @@ register(
         metric_fns=[metrics.accuracy],
         suite=SUITE,
         citation='Bisk et al. 2020, PIQA: Reasoning about Physical Commonsense',
+        licence='not stated',
+    )
+)
+
+
+def _without_tags(text: tf.Tensor) -> tf.Tensor:
+  """Drops WikiHow's marks, '[header]', '[title]', '[step]', '[substeps]'.
+
+  A title has no full stop of its own, so its mark becomes one.
+  """
+  text = tf.strings.regex_replace(text, r'([^\s.?!:,;])\s*\[title\]', r'\1.')
+  return one_line(tf.strings.regex_replace(text, r'\[.*?\]', ''))
+
+
+def hellaswag_fields(example):
+  options = _without_tags(example['endings'])
+  return {
+      'topic': one_line(example['activity_label']),
+      'context': _without_tags(example['context']),
+      'options': options,
+      'answer': pick(options, example['label']),
+  }
+
+
+def has_label(example):
+  return example['label'] >= 0
+
+
+# Contexts are captions of videos and parts of how-to guides; they end anywhere.
+HELLASWAG_TEMPLATES = [
+    Template('{context} ...\n\nWhat comes next?\n\n{options_}', '{answer}'),
+    Template('Continue this text in the most sensible way.\n\n{context}\n{options_}', '{answer}'),
+    Template(
+        'Heading: {topic}\nSo far: {context}\n{options_}\nContinuation:',
+        '{answer}',
+    ),
+    Template(
+        '{options_}\n\nThree of the above make no sense after the words below. '
+        'Find the one that does.\n\n{context}',
+        '{answer}',
+    ),
+    Template(
+        'The description of a video, or a piece of a how-to guide, has been cut short here:\n\n'
+        '{context}\n\nJudging by the way the world usually works, what is the missing rest?\n\n'
+        '{options_}',
+        '{answer}',
+    ),
+    Template(
+        'i was reading about "{topic}" and the page froze at this point: {context}\n\n'
+        'any guess how it went on?\n\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'Examination question: complete the passage with one of the four endings on offer.\n\n'
+        'Passage: {context}\n\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'Ann: {context}\nBen: Stop! I bet I can tell you the rest myself.\n\n{options_}\n\n'
+        'If Ben is right, which of these does he say?',
+        '{answer}',
+    ),
+    Template(
+        'A text on "{topic}" was torn in two. Match its first half with the proper second half.'
+        '\n\n{options_}\n\nFirst half: {context}\nSecond half:',
+        '{answer}',
+    ),
+    Template(
+        'Write the opening of a text on "{topic}" which leads up to these words:\n\n{answer}',
+        '{context}',
+    ),
+]
+
+register(
+    TaskSpec(
+        name='hellaswag',
+        cluster='commonsense',
+        source=held_back('hellaswag:1.1.0', 200),
+        fields=hellaswag_fields,
+        filter_fn=has_label,
+        templates=HELLASWAG_TEMPLATES,
+        metric_fns=[metrics.accuracy],
+        suite=SUITE,
+        citation='Zellers et al. 2019, HellaSwag: Can a Machine Really Finish Your Sentence?',
+        licence='MIT',
+    )
+)
+
+
+def story_cloze_fields(example):
+  options = one_line(example['endings'])
+  return {
+      'context': one_line(example['context']),
+      'options': options,
+      'answer': pick(options, example['label'] - 1),
+  }
+
+
+STORY_CLOZE_TEMPLATES = [
+    Template('{context}\n\nHow does the story end?\n\n{options_}', '{answer}'),
+    Template(
+        'A tale of five sentences has lost its last one. Put it back.\n\n{context}\n{options_}',
+        '{answer}',
+    ),
+    Template('Story: {context}\n{options_}\nEnding:', '{answer}'),
+    Template(
+        '{options_}\n\nWhich of these two would be the better way to round off the following?\n\n'
+        '{context}',
+        '{answer}',
+    ),
+    Template(
+        'My daughter wrote this for school, all but the final line, which I am hiding from you. '
+        'Can you work out what it is?\n\n{context}\n\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'Of two conclusions to a short narrative, one agrees with everything that has gone before '
+        'and one clashes with it. Identify the former.\n\n{options_}\n\nNarrative: {context}',
+        '{answer}',
+    ),
+    Template('Listen to this! {context} And guess what happened then:\n\n{options_}', '{answer}'),
+    Template(
+        'Bear in mind how people usually feel and behave, and choose.\n\n'
+        'Sentences 1 to 4: {context}\n\n{options_}\n\nSentence 5:',
+        '{answer}',
+    ),
+    Template(
+        'Tell me something in four sentences. I shall add a fifth to it, namely:\n\n{answer}',
+        '{context}',
+    ),
+    Template(
+        '"{answer}"\n\nSo ends a little story about everyday life. What events had brought things '
+        'to that point? Relate them in order.',
+        '{context}',
+    ),
+]
+
+register(
+    TaskSpec(
+        name='story_cloze',
+        cluster='commonsense',
+        # There is no training split; FLAN, too, trains on most of the validation split.
+        source=tfds_source(
+            'story_cloze/2016:1.0.0', 'validation[:-200]', 'validation[-200:]', 'test'
+        ),
+        fields=story_cloze_fields,
+        templates=STORY_CLOZE_TEMPLATES,
+        metric_fns=[metrics.accuracy],
+        suite=SUITE,
+        citation='Mostafazadeh et al. 2016, A Corpus and Cloze Evaluation for Deeper '
+        'Understanding of Commonsense Stories',
         licence='not stated',
     )
 )

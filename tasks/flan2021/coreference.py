@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import seqio
 import tensorflow as tf
 
 from flanjax.data import TaskSpec, Template, metrics, register
@@ -260,5 +261,85 @@ register(
         citation='Levesque et al. 2012, The Winograd Schema Challenge; '
         'Wang et al. 2019, SuperGLUE',
         licence='not stated',
+    )
+)
+
+
+def wsc273_fields(example):
+  """Fields of WSC273: `context` is what stands before the pronoun, marked as *it* in `text`.
+
+  As in WinoGrande, an option is a noun with the rest of the text after it.
+  """
+  characters = tf.strings.unicode_split(example['text'], 'UTF-8')
+  before = tf.strings.reduce_join(characters[: example['pronoun_start']])
+  after = tf.strings.reduce_join(characters[example['pronoun_end'] :])
+  nouns = tf.stack([example['option1_normalized'], example['option2_normalized']])
+  options = one_line(tf.strings.join([nouns, after]))
+  return {
+      'context': one_line(before),
+      'text': one_line(tf.strings.join([before, '*', example['pronoun_text'], '*', after])),
+      'pronoun': one_line(example['pronoun_text']),
+      'options': options,
+      'answer': pick(options, example['label']),
+  }
+
+
+WSC273_TEMPLATES = [
+    Template(
+        '{text}\n\nSubstitute what is meant for the pronoun between asterisks, and give the text '
+        'from that point to the end.\n\n{options_}',
+        '{answer}',
+    ),
+    Template('Finish the sentence.\n\n{context} ...\n\n{options_}', '{answer}'),
+    Template(
+        'Each of these two lines could follow grammatically, but one of them is absurd.\n\n'
+        'Unfinished: {context}\n{options_}\nFinished sensibly:',
+        '{answer}',
+    ),
+    Template(
+        '{options_}\n\nWith which of those would a speaker proceed who had begun by saying '
+        '"{context} ..."?',
+        '{answer}',
+    ),
+    Template(
+        'Readers might wonder whom or what *{pronoun}* denotes here.\n\n{text}\n\n'
+        'Make it plain to them: from there on, what are they being told?\n\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'I was taking dictation and got no further than this:\n\n{context}\n\n'
+        'Which of the following did I miss?\n{options_}',
+        '{answer}',
+    ),
+    Template('Winograd schema: {text}\n{options_}\nWithout the pronoun:', '{answer}'),
+    Template(
+        'Before translating the passage, a translator has to get *{pronoun}* right.\n\n{text}\n\n'
+        'Spelled out, the part that begins with the pronoun is:\n\n{options_}',
+        '{answer}',
+    ),
+    Template('Select the logical conclusion.\n\n{options_}\n\nBeginning: {context}', '{answer}'),
+    Template(
+        'Pat and Sam complete the same remark differently, and one of them has misunderstood it. '
+        'Side with the other.\n\nThe remark starts like this: {context}\n\n{options_}',
+        '{answer}',
+    ),
+]
+
+register(
+    TaskSpec(
+        name='wsc273',
+        cluster='coreference',
+        # For evaluation alone.
+        source=seqio.TfdsDataSource('wsc273:1.0.0', splits={'test': 'test'}),
+        fields=wsc273_fields,
+        templates=WSC273_TEMPLATES,
+        metric_fns=[metrics.accuracy],
+        suite=SUITE,
+        eval_only=True,
+        # As wsc.
+        lineage=['winograd_schema'],
+        overlaps=['wnli'],
+        citation='Levesque et al. 2012, The Winograd Schema Challenge',
+        licence='CC BY 4.0',
     )
 )

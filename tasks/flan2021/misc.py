@@ -1,9 +1,12 @@
-"""Cluster `misc`: kinds of questions, acceptable sentences, senses of words."""
+"""Cluster `misc`: kinds of questions, acceptable sentences, senses of words, conversations, equations,
+and the form of a text."""
 
 from __future__ import annotations
 
+import tensorflow as tf
+
 from flanjax.data import TaskSpec, Template, metrics, register
-from flanjax.tasks.flan2021._common import SUITE, held_back, one_line, pick, tfds_source
+from flanjax.tasks.flan2021._common import SUITE, held_back, numbered, one_line, pick, tfds_source
 
 TREC_OPTIONS = ['description', 'entity', 'abbreviation', 'human', 'numeric', 'location']
 COLA_OPTIONS = ['unacceptable', 'acceptable']
@@ -234,5 +237,426 @@ register(
         suite=SUITE,
         citation='Pilehvar and Camacho-Collados 2019, WiC; Wang et al. 2019, SuperGLUE',
         licence='not stated',
+    )
+)
+
+
+def coqa_fields(example):
+  """Fields of CoQA: all questions on one story, and all answers, each on a line of its own."""
+  return {
+      'story': one_line(example['story']),
+      'questions': numbered(one_line(example['questions'])),
+      'answer': numbered(one_line(example['answers']['input_text'])),
+  }
+
+
+COQA_TEMPLATES = [
+    Template(
+        '{story}\n\nAnswer each of these questions about the text on a numbered line.\n\n'
+        '{questions}',
+        '{answer}',
+    ),
+    Template(
+        'Do you know the following?\n{questions}\n\nThe passage below will tell you. Write down '
+        'short answers, with their numbers.\n\n{story}',
+        '{answer}',
+    ),
+    Template(
+        'Two friends have read this: {story}\n\nOne of them asks:\n{questions}\n\n'
+        'What does the other say?',
+        '{answer}',
+    ),
+    Template(
+        'You are sitting an oral exam, and the examiner hands you a page.\n\n{story}\n\nThen '
+        'comes a series of questions, some of which take up the one before.\n\n{questions}\n\n'
+        'Your replies, in order:',
+        '{answer}',
+    ),
+    Template(
+        'I read a story to my daughter, and she would not stop asking. Help me out with a list '
+        'of quick answers!\n\nThe story: {story}\n\nWhat she wants to know:\n{questions}',
+        '{answer}',
+    ),
+    Template('{questions}\n\nSource: {story}\n\nAnswer key:', '{answer}'),
+    Template('Story: {story}\n\nQ:\n{questions}\n\nA:', '{answer}'),
+    Template(
+        'The conversation that follows lacks one side. Complete it from the text, giving the '
+        'missing turns as a list and wasting no words.\n\nText: {story}\n\nConversation:\n'
+        '{questions}',
+        '{answer}',
+    ),
+    Template(
+        'Dear colleague,\nsince I have no time to read the text enclosed, please deal with these '
+        'points one by one.\n{questions}\n\nEnclosed: {story}',
+        '{answer}',
+    ),
+    Template(
+        'Someone was interviewed about what is told here.\n\n{story}\n\nOnly the answers were '
+        'taken down:\n\n{answer}\n\nReconstruct what the interviewer asked, line by line.',
+        '{questions}',
+    ),
+]
+
+register(
+    TaskSpec(
+        name='coqa',
+        cluster='misc',
+        source=tfds_source('coqa:1.0.0', 'train[:-100]', 'train[-100:]', 'test'),
+        fields=coqa_fields,
+        templates=COQA_TEMPLATES,
+        metric_fns=[metrics.squad],
+        suite=SUITE,
+        citation='Reddy et al. 2019, CoQA: A Conversational Question Answering Challenge',
+        licence='mixed: CC BY-SA 4.0, Apache 2.0, MSR-LA, the terms of RACE',
+    )
+)
+
+
+def quac_fields(example):
+  """Fields of QuAC; a text ends in CANNOTANSWER, the answer to what it does not tell."""
+  answer = one_line(example['orig_answer']['text'])
+  references = tf.concat([[answer], one_line(example['answers']['text'])], axis=0)
+  return {
+      'title': one_line(example['title']),
+      'section': one_line(example['section_title']),
+      'background': one_line(example['background']),
+      'context': one_line(example['context']),
+      'question': one_line(example['question']),
+      'answer': answer,
+      'answers': tf.unique(references).y,
+  }
+
+
+QUAC_TEMPLATES = [
+    Template(
+        'Article: {title}\nSection: {section}\n\n{context}\n\n{question}\nCopy the answer out of '
+        'the section, or write CANNOTANSWER if the section does not give it.',
+        '{answer}',
+    ),
+    Template(
+        'A student who may see no more than the introduction asks a teacher who has the whole '
+        'text. The teacher replies in the words of the text.\n\nIntroduction: {background}\n'
+        'Text: {context}\n\nStudent: {question}\nTeacher:',
+        '{answer}',
+    ),
+    Template(
+        '{question}\n\nThis came up in a conversation about {title}. Quote the part of the '
+        'following lines that deals with it.\n\n{context}',
+        '{answer}',
+    ),
+    Template(
+        'Here is what an encyclopedia has under "{section}" in its entry for {title}:\n\n'
+        '{context}\n\nWhich of these words would you read out to a person who asks you this?\n\n'
+        '{question}',
+        '{answer}',
+    ),
+    Template(
+        'In a chat about {title}, people have got to the subject "{section}". The next message '
+        'may hang on earlier ones that you cannot see; go by this page all the same:\n\n'
+        '{context}\n\nMessage: {question}\nReply:',
+        '{answer}',
+    ),
+    Template('Context: {context}\nQuestion: {question}\nAnswer:', '{answer}'),
+    Template(
+        'Exercise: underline whatever responds to the question. Where nothing does, underline '
+        'the last word, CANNOTANSWER.\n\nQuestion: {question}\n\nExtract: {context}\n\n'
+        'Underlined:',
+        '{answer}',
+    ),
+    Template(
+        "I'm reading up on {title}. There is this bit at the start: {background}\n\nAnd later "
+        'on there is this: {context}\n\nSo, can you tell me? {question}',
+        '{answer}',
+    ),
+    Template(
+        'Text on {title}: {context}\n\nThink of a question that someone might put, to which the '
+        'text replies:\n\n{answer}',
+        '{question}',
+    ),
+    Template(
+        'Topic: {title} ({section})\nIn general: {background}\nThe expert quotes: {answer}\n'
+        'The layman had asked:',
+        '{question}',
+    ),
+]
+
+register(
+    TaskSpec(
+        name='quac',
+        cluster='misc',
+        source=held_back('quac:1.0.0', 200),
+        fields=quac_fields,
+        templates=QUAC_TEMPLATES,
+        metric_fns=[metrics.trivia_qa],
+        suite=SUITE,
+        citation='Choi et al. 2018, QuAC: Question Answering in Context',
+        licence='CC BY-SA 4.0',
+    )
+)
+
+
+def math_dataset_fields(example):
+  """Fields: 'Solve 2*x = 6 for x.' is taken apart into the equation and the variable."""
+  question = one_line(example['question'])
+  parts = r'Solve (.*) for (\w+)\.'
+  return {
+      'question': question,
+      'equation': tf.strings.regex_replace(question, parts, r'\1'),
+      'variable': tf.strings.regex_replace(question, parts, r'\2'),
+      'answer': one_line(example['answer']),
+  }
+
+
+MATH_DATASET_TEMPLATES = [
+    Template('{question} Give the result without the working.', '{answer}'),
+    Template('What number does {variable} stand for, if {equation}?', '{answer}'),
+    Template('{equation}\n\nFind {variable}.', '{answer}'),
+    Template(
+        'Work out the unknown in this equation and write down nothing but its value.\n\n'
+        '{equation}',
+        '{answer}',
+    ),
+    Template(
+        'Maths homework\n\nGiven: {equation}\nTo be determined: {variable}\nResult:',
+        '{answer}',
+    ),
+    Template(
+        "I'm stuck. It says here that {equation} and they ask me what {variable} is. "
+        'What do I put?',
+        '{answer}',
+    ),
+    Template(
+        'For which integer {variable} do the two sides come to the same?\n\n{equation}',
+        '{answer}',
+    ),
+    Template(
+        'Teacher: {question} Who can do it in their head?\nPupil: I can! The solution is',
+        '{answer}',
+    ),
+    Template(
+        'Collect the terms in {variable} on one side and the constants on the other. After '
+        'dividing, what are you left with on the right?\n\n{equation}',
+        '{answer}',
+    ),
+    Template(
+        'Make up a linear equation with one unknown, {variable}, that holds only if the unknown '
+        'equals {answer}.',
+        '{equation}',
+    ),
+]
+
+register(
+    TaskSpec(
+        name='math_dataset',
+        cluster='misc',
+        source=held_back('math_dataset/algebra__linear_1d:1.0.0', 200, test='test'),
+        fields=math_dataset_fields,
+        templates=MATH_DATASET_TEMPLATES,
+        metric_fns=[metrics.accuracy],
+        suite=SUITE,
+        citation='Saxton et al. 2019, Analysing Mathematical Reasoning Abilities of Neural Models',
+        licence='Apache 2.0',
+    )
+)
+
+
+def _without_capitals(text: tf.Tensor) -> tf.Tensor:
+  return tf.strings.lower(text, encoding='utf-8')
+
+
+def true_case_fields(example):
+  text = one_line(example['en'])
+  return {'lower': _without_capitals(text), 'answer': text}
+
+
+def has_capitals(example):
+  text = one_line(example['en'])
+  return _without_capitals(text) != text
+
+
+TRUE_CASE_TEMPLATES = [
+    Template('Put the capital letters back into this text.\n\n{lower}', '{answer}'),
+    Template(
+        '{lower}\n\nWrite the above once more, using upper case wherever English spelling '
+        'requires it.',
+        '{answer}',
+    ),
+    Template('All small: {lower}\nMixed case:', '{answer}'),
+    Template(
+        'The shift key on my laptop is broken, so this is the best I can type:\n\n{lower}\n\n'
+        'Please send it back to me the way it should look.',
+        '{answer}',
+    ),
+    Template(
+        'A program for dictation wrote down what it heard, but it knows nothing of capitals. '
+        'Mend names, headings, abbreviations and the beginnings of sentences.\n\n{lower}',
+        '{answer}',
+    ),
+    Template('How would a careful writer capitalise the following?\n\n{lower}', '{answer}'),
+    Template(
+        'Proofreading. Correct the case of letters and leave everything else alone.\n\n'
+        'Draft: {lower}\nFinal:',
+        '{answer}',
+    ),
+    Template(
+        'Some of the letters in the next line ought to be big. Copy it and make them so.\n\n'
+        '{lower}',
+        '{answer}',
+    ),
+    Template(
+        'ugh, somebody ran lower() on my file and now it says\n\n{lower}\n\ncan you undo that?',
+        '{answer}',
+    ),
+    Template('Rewrite this without a single capital.\n\n{answer}', '{lower}'),
+]
+
+register(
+    TaskSpec(
+        name='true_case',
+        cluster='misc',
+        source=tfds_source(
+            'para_crawl/enda:1.2.0', 'train[:30000]', 'train[30000:30200]', 'train[-3000:]'
+        ),
+        fields=true_case_fields,
+        filter_fn=has_capitals,
+        templates=TRUE_CASE_TEMPLATES,
+        metric_fns=[metrics.edit_distance],
+        suite=SUITE,
+        citation='Esplà et al. 2019, ParaCrawl',
+        licence='CC0 1.0 (the collection, not the texts)',
+    )
+)
+
+
+def _without_punctuation(text: tf.Tensor) -> tf.Tensor:
+  """Keeps letters and digits of any script."""
+  return one_line(tf.strings.regex_replace(text, r'[^\p{L}\p{M}\p{N}_\s]', ''))
+
+
+def fix_punct_fields(example):
+  text = one_line(example['en'])
+  return {'no_punct': _without_punctuation(text), 'answer': text}
+
+
+def has_punctuation(example):
+  """Whether there is punctuation in the text, and something else besides."""
+  text = one_line(example['en'])
+  rest = _without_punctuation(text)
+  return (rest != text) & (rest != '')
+
+
+FIX_PUNCT_TEMPLATES = [
+    Template('The punctuation here has been lost. Supply it.\n\n{no_punct}', '{answer}'),
+    Template(
+        '{no_punct}\n\nCopy out these words and add the commas, full stops and other signs that '
+        'belong among them.',
+        '{answer}',
+    ),
+    Template('Unpunctuated: {no_punct}\nPunctuated:', '{answer}'),
+    Template(
+        'This reached us as a telegram, in a single breath. Set it as it would stand in a '
+        'newspaper.\n\n{no_punct}',
+        '{answer}',
+    ),
+    Template(
+        'Where would you pause, ask, exclaim or quote if you had to read this aloud? Show it '
+        'with the usual marks.\n\n{no_punct}',
+        '{answer}',
+    ),
+    Template(
+        'I never know where commas go, so I left them all out. Would you fix that for me?\n\n'
+        '{no_punct}',
+        '{answer}',
+    ),
+    Template(
+        'English paper, question 4. Insert any punctuation that is missing, hyphens and '
+        'apostrophes included. Do not touch words or capitals.\n\nGiven: {no_punct}\n'
+        'Your version:',
+        '{answer}',
+    ),
+    Template(
+        'A scanner skipped every symbol that was neither a letter nor a digit. It read '
+        '"{no_punct}", but what must have been printed on the page?',
+        '{answer}',
+    ),
+    Template(
+        'Subtitles come in like this:\n\n{no_punct}\n\nMake them fit for the screen, properly '
+        'punctuated.',
+        '{answer}',
+    ),
+    Template('Strip the punctuation from what follows.\n\n{answer}', '{no_punct}'),
+]
+
+register(
+    TaskSpec(
+        name='fix_punct',
+        cluster='misc',
+        source=tfds_source(
+            'para_crawl/enda:1.2.0', 'train[30200:60200]', 'train[60200:60400]', 'train[-3000:]'
+        ),
+        fields=fix_punct_fields,
+        filter_fn=has_punctuation,
+        templates=FIX_PUNCT_TEMPLATES,
+        metric_fns=[metrics.edit_distance],
+        suite=SUITE,
+        citation='Esplà et al. 2019, ParaCrawl',
+        licence='CC0 1.0 (the collection, not the texts)',
+    )
+)
+
+
+def word_segment_fields(example):
+  text = one_line(example['en'])
+  return {'no_space': tf.strings.regex_replace(text, ' ', ''), 'answer': text}
+
+
+WORD_SEGMENT_TEMPLATES = [
+    Template('Break this string up into words.\n\n{no_space}', '{answer}'),
+    Template('{no_space}\n\nWhat does it say? Leave gaps between the words.', '{answer}'),
+    Template('Run together: {no_space}\nSpaced out:', '{answer}'),
+    Template(
+        "My space bar doesn't work any more. What did I mean to type just now?\n\n{no_space}",
+        '{answer}',
+    ),
+    Template(
+        'Scribes of antiquity wrote without interruption, and so is this line written. '
+        'Transcribe it for modern readers.\n\n{no_space}',
+        '{answer}',
+    ),
+    Template(
+        'Segment the input at word boundaries by inserting single blanks; alter no character '
+        'of it.\n\nInput: {no_space}\nOutput:',
+        '{answer}',
+    ),
+    Template(
+        'can you make sense of "{no_space}"? if so please write it properly for me',
+        '{answer}',
+    ),
+    Template(
+        'Someone copied a sentence from a PDF, and all the white space vanished on the way.\n\n'
+        'Result: {no_space}\n\nRecover the original.',
+        '{answer}',
+    ),
+    Template(
+        'Puzzle corner: find out where one word stops and the next one begins.\n\n{no_space}\n\n'
+        'Solution:',
+        '{answer}',
+    ),
+    Template('Delete every space.\n\n{answer}', '{no_space}'),
+]
+
+register(
+    TaskSpec(
+        name='word_segment',
+        cluster='misc',
+        source=tfds_source(
+            'para_crawl/enda:1.2.0', 'train[60400:90400]', 'train[90400:90600]', 'train[-3000:]'
+        ),
+        fields=word_segment_fields,
+        templates=WORD_SEGMENT_TEMPLATES,
+        metric_fns=[metrics.edit_distance],
+        suite=SUITE,
+        citation='Esplà et al. 2019, ParaCrawl',
+        licence='CC0 1.0 (the collection, not the texts)',
     )
 )

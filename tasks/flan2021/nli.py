@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flanjax.data import TaskSpec, Template, metrics, postprocessors, register
-from flanjax.tasks.flan2021._common import SUITE, held_back, one_line, pick
+from flanjax.tasks.flan2021._common import SUITE, held_back, one_line, pick, tfds_source
 
 RTE_OPTIONS = ['yes', 'no']
 CB_OPTIONS = ['Yes', 'No', "It's impossible to say"]
@@ -248,5 +248,317 @@ register(
         overlaps=['wsc'],
         citation='Levesque et al. 2012, The Winograd Schema Challenge; Wang et al. 2019, GLUE',
         licence='not stated',
+    )
+)
+
+
+ANLI_OPTIONS = ['Yes', "It's impossible to say", 'No']
+# SNLI has the same options.
+MNLI_OPTIONS = ['yes', 'it is not possible to tell', 'no']
+QNLI_OPTIONS = ['yes', 'no']
+
+
+def anli_fields(example):
+  return {
+      'context': one_line(example['context']),
+      'hypothesis': one_line(example['hypothesis']),
+      'options': ANLI_OPTIONS,
+      'answer': pick(ANLI_OPTIONS, example['label']),
+  }
+
+
+ANLI_TEMPLATES = [
+    Template(
+        '{context}\n\nTaking this for granted and assuming no more than it says, would you '
+        'call the sentence below true?\n\n{hypothesis}\n\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'Statement: {hypothesis}\n\nBackground: {context}\n\n'
+        'Is the statement true, to judge by the background?\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'Beware: the line at the end was written to catch out careless readers. Go through the '
+        'paragraph slowly before you say whether the line is correct.\n\n{context}\n\n'
+        'Line: {hypothesis}\n\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        '{options_}\n\nThese are the possible replies in a quiz for people who have just read '
+        'something. What they read was this:\n\n{context}\n\nThe quiz asks: right or not? '
+        '{hypothesis}',
+        '{answer}',
+    ),
+    Template(
+        'The class reads this text aloud: {context}\nTeacher: What have we learnt?\n'
+        'Pupil: {hypothesis}\nTeacher: Is that right, everybody?\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'Text:\n{context}\n\nProposition:\n{hypothesis}\n\nConfirm the proposition with '
+        '"Yes" or refute it with "No"; where the text permits neither, reply "It\'s impossible '
+        'to say".\n\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'could you have a look at this for me? {context}\n\n'
+        'what i get out of it: {hypothesis}\n\nam i right?\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'Paragraph: {context}\nAssertion: {hypothesis}\n{options_}\nIs the assertion correct?',
+        '{answer}',
+    ),
+    Template(
+        'You sit on a jury, and one exhibit is all the evidence there is.\n\n'
+        'Counsel asserts: {hypothesis}\nThe exhibit reads: {context}\n\n'
+        'Do you find that counsel has told the truth?\n\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'Compose a sentence about the extract that follows. Anyone who wonders if your sentence '
+        'is true, and has only the extract to consult, must arrive at "{answer}".\n\n{context}',
+        '{hypothesis}',
+    ),
+]
+
+for level in ('r1', 'r2', 'r3'):
+  register(
+      TaskSpec(
+          name=f'anli_{level}',
+          cluster='nli',
+          source=tfds_source(f'anli/{level}:0.1.0', 'train', 'validation[:200]', 'test'),
+          fields=anli_fields,
+          templates=ANLI_TEMPLATES,
+          metric_fns=[metrics.accuracy],
+          suite=SUITE,
+          citation='Nie et al. 2020, Adversarial NLI',
+          licence='CC BY-NC 4.0',
+      )
+  )
+
+
+def mnli_fields(example):
+  return {
+      'premise': one_line(example['premise']),
+      'hypothesis': one_line(example['hypothesis']),
+      'options': MNLI_OPTIONS,
+      'answer': pick(MNLI_OPTIONS, example['label']),
+  }
+
+
+# Premises come from speech as well as from print.
+MNLI_TEMPLATES = [
+    Template(
+        '{premise}\n\nIf that is so, is the following so as well?\n\n{hypothesis}\n\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'Somebody says: {premise}\nWould the same person also say yes to this? {hypothesis}\n'
+        '{options_}',
+        '{answer}',
+    ),
+    Template(
+        'First line: {premise}\nSecond line: {hypothesis}\n\nWrite "yes" if the first line '
+        'guarantees the second, "no" if it excludes the second, and "it is not possible to '
+        'tell" if it does neither.\n\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        '{options_}\n\nAnswer with an item from this list. All that you know of some situation '
+        'is this:\n\n{premise}\n\nIs a stranger who adds the following telling the truth?\n\n'
+        '{hypothesis}',
+        '{answer}',
+    ),
+    Template('Hypothesis: {hypothesis}\nPremise: {premise}\n{options_}\nVerdict:', '{answer}'),
+    Template(
+        'Here is a scrap of writing, or it may be of talk:\n\n{premise}\n\nI gather from it '
+        'something else:\n\n{hypothesis}\n\nAm I right about that?\n\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'Comprehension, part B. Mark the numbered sentence on the strength of the extract '
+        'alone; knowledge from elsewhere does not count.\n\nExtract: {premise}\n'
+        '(1) {hypothesis}\n\nIs sentence (1) accurate?\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'A detective has a single note to go on.\n\nThe note: {premise}\n'
+        'Her assistant concludes: {hypothesis}\n\nIs he right?\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'ok so this is what they told me: {premise}\nand now i wonder: {hypothesis}\n'
+        'true?\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'Original text: {premise}\nReply to "Is the new sentence true as well?": {answer}\n'
+        'New sentence:',
+        '{hypothesis}',
+    ),
+]
+
+for name in ('mnli_matched', 'mnli_mismatched'):
+  register(
+      TaskSpec(
+          name=name,
+          cluster='nli',
+          source=held_back('glue/mnli:2.0.0', 200, test=name.replace('mnli', 'validation')),
+          fields=mnli_fields,
+          templates=MNLI_TEMPLATES,
+          metric_fns=[metrics.accuracy],
+          suite=SUITE,
+          citation='Williams et al. 2018, MultiNLI; Wang et al. 2019, GLUE',
+          licence="mixed: OANC's licence, CC BY 3.0, CC BY-SA 3.0, public domain",
+      )
+  )
+
+
+def qnli_fields(example):
+  return {
+      'question': one_line(example['question']),
+      'sentence': one_line(example['sentence']),
+      'options': QNLI_OPTIONS,
+      'answer': pick(QNLI_OPTIONS, example['label']),
+  }
+
+
+QNLI_TEMPLATES = [
+    Template(
+        'Question: {question}\nSentence: {sentence}\n\n'
+        'Does the sentence contain the answer to the question?\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        '{sentence}\n\nCould someone who has learnt this, and nothing else, tell you the answer '
+        'to what comes next?\n\n{question}\n\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'I wanted to find this out: {question}\nMy search turned up this: {sentence}\n'
+        'Can I stop searching?\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        '{options_}\n\nPick one of the two. A pupil is told to underline the line of a text '
+        'that answers\n\n{question}\n\nand underlines\n\n{sentence}\n\nIs that the right place?',
+        '{answer}',
+    ),
+    Template(
+        'Host: {question}\nGuest: {sentence}\n\nHas the host been given the information asked '
+        'for, or has the guest talked about something else? Say "yes" for the former.\n\n'
+        '{options_}',
+        '{answer}',
+    ),
+    Template(
+        'Requested: {question}\nDelivered: {sentence}\n{options_}\nRequest met:',
+        '{answer}',
+    ),
+    Template(
+        'A good reference settles the query that it is attached to; a poor one merely mentions '
+        'the same names. Is this reference good?\n\n{options_}\n\nQuery: {question}\n'
+        'Reference: {sentence}',
+        '{answer}',
+    ),
+    Template('{question}\n\n{sentence}\n\nNow do we know?\n{options_}', '{answer}'),
+    Template(
+        'Imagine that a whole article has been blotted out apart from\n\n{sentence}\n\n'
+        'A reader turns to this page with one thing in mind:\n\n{question}\n\n'
+        'Will the reader be able to work it out?\n\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'Come up with a question on the topic of this sentence: {sentence}\n'
+        'Answered by the sentence itself: {answer}',
+        '{question}',
+    ),
+]
+
+register(
+    TaskSpec(
+        name='qnli',
+        cluster='nli',
+        source=held_back('glue/qnli:2.0.0', 200),
+        fields=qnli_fields,
+        templates=QNLI_TEMPLATES,
+        metric_fns=[metrics.accuracy],
+        suite=SUITE,
+        citation='Rajpurkar et al. 2016, SQuAD; Wang et al. 2019, GLUE',
+        licence='CC BY-SA 4.0',
+    )
+)
+
+
+def has_gold_label(example):
+  """Pairs on which the annotators did not agree have the label -1."""
+  return example['label'] >= 0
+
+
+# Premises are captions of photographs.
+SNLI_TEMPLATES = [
+    Template(
+        'A photograph has this caption: {premise}\nSomebody proposes another: {hypothesis}\n\n'
+        'Does the proposed caption fit the photograph?\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'Picture the scene: {premise}\n\nIs this part of what is going on there? {hypothesis}\n\n'
+        '{options_}',
+        '{answer}',
+    ),
+    Template(
+        '{premise}\n\nIn those circumstances, can one affirm what comes next, or deny it?\n\n'
+        '{hypothesis}\n\nAffirm it with "yes", deny it with "no", and where you can do neither, '
+        'admit that "it is not possible to tell".\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        '{options_}\n\nWhich of these should an officer write in the last box of the form?\n\n'
+        'Witness reports: {premise}\nTo be verified: {hypothesis}\nVerified:',
+        '{answer}',
+    ),
+    Template(
+        'A blind friend wants to hear what is in a picture. I tell her: {premise}\n'
+        'She says: {hypothesis}\nHas she got the right idea?\n\n{options_}',
+        '{answer}',
+    ),
+    Template('Seen: {premise}\nClaimed: {hypothesis}\n{options_}\nClaim true?', '{answer}'),
+    Template(
+        'Planned for the next shot of our film: {premise}\n\nThe crew would like to know if the '
+        'public is going to see this: {hypothesis}\n\nWhat should they be told?\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        '{hypothesis}\n\nThat is what I would like to be sure of. The only thing I have heard, '
+        'though, is this:\n\n{premise}\n\nWell, is it so?\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'Compare two descriptions of one moment. Granted that number 1 is faithful, is number 2 '
+        'faithful too?\n\n1: {premise}\n2: {hypothesis}\n\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'You cannot see the photo, but you are told what it shows: {premise}\n\nMake a short '
+        'statement about the photo. When others check it against what you were told, their '
+        'verdict on whether it is true should be "{answer}".',
+        '{hypothesis}',
+    ),
+]
+
+register(
+    TaskSpec(
+        name='snli',
+        cluster='nli',
+        source=tfds_source('snli:1.1.0', 'train', 'validation[:200]', 'test'),
+        fields=mnli_fields,
+        filter_fn=has_gold_label,
+        templates=SNLI_TEMPLATES,
+        metric_fns=[metrics.accuracy],
+        suite=SUITE,
+        citation='Bowman et al. 2015, the Stanford NLI corpus',
+        licence='CC BY-SA 4.0',
     )
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from flanjax.data import TaskSpec, Template, metrics, postprocessors, register
-from flanjax.tasks.flan2021._common import SUITE, held_back, one_line, pick
+from flanjax.tasks.flan2021._common import SUITE, held_back, one_line, pick, tfds_source
 
 MRPC_OPTIONS = ['no', 'yes']
 STSB_OPTIONS = ['0', '1', '2', '3', '4', '5']
@@ -179,5 +179,176 @@ register(
         lineage=['glue/mrpc'],
         citation='Cer et al. 2017, SemEval-2017 Task 1; Wang et al. 2019, GLUE',
         licence='mixed, see LICENSE.txt of the dataset',
+    )
+)
+
+
+PAWS_WIKI_OPTIONS = ['no', 'yes']
+QQP_OPTIONS = ['no', 'yes']
+
+
+def paws_wiki_fields(example):
+  return {
+      'sentence1': one_line(example['sentence1']),
+      'sentence2': one_line(example['sentence2']),
+      'options': PAWS_WIKI_OPTIONS,
+      'answer': pick(PAWS_WIKI_OPTIONS, example['label']),
+  }
+
+
+# The two sentences of a pair consist of nearly the same words.
+PAWS_WIKI_TEMPLATES = [
+    Template(
+        'Pay attention to the order of the words.\n\n{sentence1}\n{sentence2}\n\n'
+        'Do both lines tell us the same facts?\n\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        '{sentence1}\n\nSomebody has moved parts of this around, or put other words in their '
+        'place, and got the following. Did the sense survive?\n\n{sentence2}\n\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'Version 1: {sentence1}\nVersion 2: {sentence2}\n{options_}\nSame meaning:',
+        '{answer}',
+    ),
+    Template(
+        '{options_}\n\nPut one of these at the end. Whenever statement X is true, statement Y '
+        'is true, and the other way round.\n\nX: {sentence1}\nY: {sentence2}\n\n'
+        'Is that a correct remark about X and Y?',
+        '{answer}',
+    ),
+    Template(
+        'An encyclopedia says: {sentence1}\nAn editor wants to change this to: {sentence2}\n\n'
+        'Would the article still inform its readers of the same thing?\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'A faithful paraphrase never alters who did what, where, when or to whom. By that '
+        'measure, is the candidate faithful to the source?\n\nSource: {sentence1}\n'
+        'Candidate: {sentence2}\n\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'these look almost identical to me:\n\n{sentence1}\n{sentence2}\n\n'
+        'but do they mean the same?\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'Imagine an archive that keeps each fact only once, whatever the wording. It holds\n\n'
+        '{sentence1}\n\nand now a clerk brings in\n\n{sentence2}\n\n'
+        'Can the clerk be sent away, because this is there already?\n\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'Read both sentences to the end, and then decide if a summary of one would serve equally '
+        'well for the other.\n\n{options_}\n\nOne: {sentence1}\nOther: {sentence2}\n\nDecision:',
+        '{answer}',
+    ),
+    Template(
+        'Rearrange the sentence below, or replace a few of its words.\n\n{sentence1}\n\n'
+        'Keep the meaning: {answer}',
+        '{sentence2}',
+    ),
+]
+
+register(
+    TaskSpec(
+        name='paws_wiki',
+        cluster='paraphrase',
+        # The configuration that TFDS takes, as FLAN does, where none is named.
+        source=tfds_source(
+            'paws_wiki/labeled_final_tokenized:1.1.0', 'train', 'validation[:200]', 'test'
+        ),
+        fields=paws_wiki_fields,
+        templates=PAWS_WIKI_TEMPLATES,
+        metric_fns=[metrics.accuracy],
+        suite=SUITE,
+        citation='Zhang et al. 2019, Paraphrase Adversaries from Word Scrambling',
+        licence='free for any purpose, with acknowledgement of Google LLC',
+    )
+)
+
+
+def qqp_fields(example):
+  """Fields of QQP; the doubled quotation marks in its files become single ones, as in FLAN."""
+
+  def question(key):
+    return one_line(tf.strings.regex_replace(example[key], '""', "'"))
+
+  return {
+      'question1': question('question1'),
+      'question2': question('question2'),
+      'options': QQP_OPTIONS,
+      'answer': pick(QQP_OPTIONS, example['label']),
+  }
+
+
+QQP_TEMPLATES = [
+    Template(
+        'Two people wrote to a question-and-answer site.\n\n{question1}\n{question2}\n\n'
+        'Did they ask the same thing?\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'Would a single good answer satisfy whoever asked A as well as whoever asked B?\n\n'
+        'A: {question1}\nB: {question2}\n\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'First question: {question1}\nSecond question: {question2}\n{options_}\nDuplicates:',
+        '{answer}',
+    ),
+    Template(
+        '{options_}\n\nReply with one of these words. A visitor is about to post\n\n{question2}'
+        '\n\non a forum that has a page for\n\n{question1}\n\n'
+        'Should the visitor be taken to that page instead?',
+        '{answer}',
+    ),
+    Template(
+        '{question1}\n\nIf you asked the next question instead of this one, would you still '
+        'get what you wanted?\n\n{question2}\n\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'The rule at this help desk: tickets that come down to one request are merged.\n\n'
+        'Ticket 1: {question1}\nTicket 2: {question2}\n\nMerge them?\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'Rina: {question1}\nTom: {question2}\nRina: Oh, is that what you are wondering about '
+        'too? So am I!\n\nIs Rina right to think so?\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'Disregard spelling, grammar and choice of words. Judge solely whether these questions '
+        'are identical in intent.\n\n{options_}\n\n- {question1}\n- {question2}\n\nJudgement:',
+        '{answer}',
+    ),
+    Template(
+        'i answered this one last week: {question1}\nand today i got: {question2}\n'
+        'can i just paste in my old reply?\n{options_}',
+        '{answer}',
+    ),
+    Template(
+        'Below is a question from the internet. Put one of your own beside it; the entry after '
+        '"Equivalent" says if yours has to seek the same information.\n\n'
+        'Question: {question1}\nEquivalent: {answer}',
+        '{question2}',
+    ),
+]
+
+register(
+    TaskSpec(
+        name='glue_qqp',
+        cluster='paraphrase',
+        source=held_back('glue/qqp:2.0.0', 200),
+        fields=qqp_fields,
+        templates=QQP_TEMPLATES,
+        metric_fns=[metrics.accuracy, metrics.f1_binary],
+        postprocess_fn=postprocessors.label_ids(QQP_OPTIONS),
+        suite=SUITE,
+        citation='Iyer et al. 2017, Quora Question Pairs; Wang et al. 2019, GLUE',
+        licence="Quora's terms of service (non-commercial)",
     )
 )

@@ -1,0 +1,189 @@
+"""The whole suite flan2021: what is in it, its templates, and how they read on mocked data."""
+
+import dataclasses
+import difflib
+import itertools
+import re
+
+import numpy as np
+import pytest
+import seqio
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+import flanjax.tasks.flan2021  # noqa: F401
+from flanjax.data import Template, clusters, mixtures, preprocessors, specs, vocabularies
+
+# The 12 clusters of Wei et al. 2022, figure 3, with the configurations that FLAN's code gives them,
+# wsc273 (for evaluation alone), the three kinds of text formatting, and DialogSum.
+LIBRARY = {
+    'nli': 'rte cb wnli anli_r1 anli_r2 anli_r3 mnli_matched mnli_mismatched qnli snli',
+    'commonsense': 'copa piqa hellaswag story_cloze',
+    'sentiment': 'sst2 imdb_reviews sentiment140 yelp_polarity_reviews',
+    'paraphrase': 'glue_mrpc stsb paws_wiki glue_qqp',
+    'closed_book_qa': 'arc_easy arc_challenge natural_questions trivia_qa',
+    'struct_to_text': 'common_gen dart e2e_nlg web_nlg_en',
+    'reading_comprehension': 'multirc bool_q squad_v1 squad_v2 drop openbookqa',
+    'reading_comprehension_commonsense': 'cosmos_qa record',
+    'coreference': 'definite_pronoun_resolution winogrande wsc wsc273',
+    'translation': 'para_crawl_enes wmt14_enfr wmt16_translate_deen wmt16_translate_tren wmt16_translate_csen '
+                   'wmt16_translate_fien wmt16_translate_roen wmt16_translate_ruen',
+    'summarization': 'aeslc samsum ag_news_subset cnn_dailymail gigaword multi_news newsroom '
+                     'opinion_abstracts_rotten_tomatoes opinion_abstracts_idebate xsum wiki_lingua_english_en dialogsum',
+    'misc': 'trec cola wic coqa quac math_dataset true_case fix_punct word_segment',
+}
+NAMES = [name for members in LIBRARY.values() for name in members.split()]
+CLASSIFICATION = set(
+    'rte cb wnli anli_r1 anli_r2 anli_r3 mnli_matched mnli_mismatched qnli snli copa piqa hellaswag '
+    'story_cloze sst2 imdb_reviews sentiment140 yelp_polarity_reviews glue_mrpc stsb paws_wiki glue_qqp '
+    'arc_easy arc_challenge multirc bool_q openbookqa cosmos_qa record definite_pronoun_resolution '
+    'winogrande wsc wsc273 ag_news_subset trec cola wic'.split())
+every_task = pytest.mark.parametrize('name', NAMES)
+
+
+@pytest.fixture(autouse=True)
+def byte_vocabulary():
+  vocabularies.set_default('bytes')
+  yield
+  vocabularies.set_default(None)
+
+
+def wording(template):
+  """The template's own words: no slots, no punctuation."""
+  return re.findall(r'\w+', re.sub(r'\{\w+\}', ' ', template.inputs.lower()))
+
+
+def near_duplicates(templates):
+  """Pairs of templates of which more than half of the wording is the same."""
+  return [
+      (i, j)
+      for (i, a), (j, b) in itertools.combinations(enumerate(templates), 2)
+      if difflib.SequenceMatcher(None, wording(a), wording(b), autojunk=False).ratio() > 0.5
+  ]
+
+
+def test_every_task_is_in_the_cluster_of_the_paper():
+  found = {c: {s.name for s in members} for c, members in clusters.clusters('flan2021').items()}
+  assert found == {c: set(members.split()) for c, members in LIBRARY.items()}
+  assert {s.name for s in specs.all_specs('flan2021') if s.is_classification} == CLASSIFICATION
+
+
+def test_holding_out_nli_leaves_what_the_paper_leaves():
+  assert len(mixtures.tasks_of('flan2021_all_train')) == len(NAMES) - 1
+  trained = {specs.parse_task_name(t).spec.name for t in mixtures.tasks_of('flan2021_holdout_nli_train')}
+  held_back = {*LIBRARY['nli'].split(), *LIBRARY['paraphrase'].split(), 'wsc', 'wsc273'}
+  assert trained == set(NAMES) - held_back
+
+
+@every_task
+def test_there_are_ten_templates_and_at_most_three_are_inverted(name):
+  spec = specs.get(name)
+  assert len(spec.templates) == 10
+  assert sum(t.inverted for t in spec.templates) <= 3
+
+
+@every_task
+def test_no_template_repeats_another(name):
+  assert not near_duplicates(specs.get(name).templates)
+
+
+def test_a_near_duplicate_would_be_noticed():
+  first = Template('Read this text and say what it is about: {body}', '{answer}')
+  second = Template('{body}\n\nRead the text above and say what it is about.', '{answer}')
+  other = Template('{body}\nTopic:', '{answer}')
+  assert near_duplicates([first, second, other]) == [(0, 1)]
+
+
+@every_task
+def test_a_template_asks_for_what_it_does_not_give_away(name):
+  without = 0
+  for template in specs.get(name).templates:
+    asked, given = (set(re.findall(r'\{(\w+)\}', side)) for side in (template.targets, template.inputs))
+    assert asked and not asked & given
+    assert template.inverted or template.targets == '{answer}'
+    without += name in CLASSIFICATION and not template.inverted and 'options_' not in given
+    assert name in CLASSIFICATION or 'options_' not in given
+  assert without <= 2
+
+
+@every_task
+def test_templates_are_cleanly_typed(name):
+  for text in (t.inputs for t in specs.get(name).templates):
+    assert text == text.strip()
+    assert not re.search(r' \n|\n{3}|  |\t', text)
+    assert not re.search(r'\w\{|\}\w', text), 'a letter clings to a slot'
+    assert text.count('"') % 2 == 0
+
+
+# Where a column is an index into others, random numbers will not do.
+HAND_MADE = {
+    'hellaswag': {'activity_label': 'Washing', 'context': 'A man [step] takes a brush. he',
+                  'endings': ['sleeps.', 'paints it.', 'cleans the pot.', 'flies.'], 'label': 2},
+    'story_cloze': {'context': 'Ann lost her key.', 'endings': ['She got in.', 'She called Bob.'], 'label': 2},
+    'wsc273': {'text': 'The cup missed the box, as it was small.', 'option1_normalized': 'The cup',
+               'option2_normalized': 'The box', 'pronoun_start': 27, 'pronoun_end': 29,
+               'pronoun_text': 'it', 'label': 1},
+    'winogrande': {'sentence': 'Ann thanked Bea, as _ had helped.', 'option1': 'Ann', 'option2': 'Bea', 'label': 1},
+    'wsc': {'text': 'Ann thanked Bea, as she had helped.', 'span1_text': 'Bea', 'span2_text': 'she',
+            'span2_index': 4, 'label': 1},
+}
+ANSWERS = {'hellaswag': 'cleans the pot.', 'story_cloze': 'She called Bob.', 'wsc273': 'The box was small.',
+           'winogrande': 'Bea had helped.', 'wsc': 'yes'}
+
+
+@pytest.mark.parametrize('name', HAND_MADE)
+def test_every_template_renders_on_an_example_by_hand(name):
+  spec = specs.get(name)
+  fields = spec.fields({k: tf.constant(v) for k, v in HAND_MADE[name].items()})
+  plain = {k: [o.decode() for o in tf.convert_to_tensor(v).numpy()] if k == 'options'
+              else tf.convert_to_tensor(v).numpy().decode() for k, v in fields.items()}
+  assert plain['answer'] == ANSWERS[name]
+  assert plain['answer'] in plain['options']
+  for template in spec.templates:
+    inputs, targets = template.render(plain)
+    assert inputs and targets
+    assert template.inverted or targets == ANSWERS[name]
+
+
+@pytest.mark.parametrize('name', [n for n in NAMES if n not in HAND_MADE])
+def test_every_template_renders_on_data_of_the_right_features(name, monkeypatch):
+  # Random data seldom passes a filter, and its answers are not among its options.
+  monkeypatch.setattr(preprocessors, '_answer_checks', lambda *unused: [])
+  spec = dataclasses.replace(specs.get(name), filter_fn=None)
+  with tfds.testing.mock_data(num_examples=20, policy=tfds.testing.MockPolicy.USE_CODE):
+    source = specs.IndexedSource(spec.source, name)
+    fields = preprocessors.to_fields(source.get_dataset('test', shuffle=False).take(3), spec)
+    for i in range(len(spec.templates)):
+      rows = list(preprocessors.render(fields, spec, [i]).as_numpy_iterator())
+      assert len(rows) == 3
+      assert all(row['template_id'] == i and row['inputs'] for row in rows)
+
+
+@pytest.mark.parametrize('name', [n for n in NAMES if specs.get(n).filter_fn])
+def test_filters_can_be_called(name):
+  spec = specs.get(name)
+  with tfds.testing.mock_data(num_examples=20, policy=tfds.testing.MockPolicy.USE_CODE):
+    dataset = spec.source.get_dataset('test', shuffle=False)
+    assert {bool(spec.filter_fn(x)) for x in dataset.take(5)} <= {True, False}
+
+
+@every_task
+def test_perfect_predictions_score_perfect_on_words(name):
+  """With answers that are words or labels; metrics of the real data are in flan2021_test."""
+  spec = specs.get(name)
+  task = seqio.TaskRegistry.get(f'{name}_type_{spec.zero_shot_templates[0]}')
+  if name == 'stsb':
+    answers = ['0', '3', '5', '1']
+  elif name == 'cb':
+    answers = ['Yes', 'No', "It's impossible to say", 'Yes']
+  elif name in ('glue_mrpc', 'glue_qqp', 'multirc'):
+    answers = ['yes', 'no', 'yes', 'no']
+  else:
+    answers = ['the quick brown fox jumps', 'over the lazy dog again', 'one two three four', 'a b c d e']
+  examples = [{'answers': np.array([a.encode()]), 'group': b'g'} for a in answers]
+  targets, predictions = (
+      [task.postprocess_fn(a, example=x, is_target=is_target) for a, x in zip(answers, examples)]
+      for is_target in (True, False))
+  for metric_fn in task.metric_fns:
+    scores = metric_fn(targets, predictions)
+    assert scores == pytest.approx(dict.fromkeys(scores, 100.0)), metric_fn
