@@ -49,6 +49,7 @@ def test_a_task_for_evaluation_alone_is_in_no_training_mixture():
   assert _names(clusters.holdout('clu', 'qa').train) == ['c']
   assert _names(clusters.holdout('clu', 'nli').eval) == ['a', 'c']
   mixtures.register_suite_mixtures('clu')
+  assert mixtures.tasks_of('clu_holdout_nli_eval_one_shot') == ['c_type_0_one_shot']
   assert mixtures.tasks_of('clu_all_train') == ['b_10templates', 'c_10templates']
 
 

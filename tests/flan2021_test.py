@@ -1,8 +1,6 @@
 """The suite flan2021: its facts, its templates, and how they read on real data."""
 
-import difflib
 import functools
-import itertools
 import re
 
 import numpy as np
@@ -10,7 +8,7 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from flanjax.data import Template, catalogue, clusters, metrics, mixtures, preprocessors, specs
+from flanjax.data import catalogue, clusters, metrics, preprocessors, specs
 from flanjax.data import vocabularies
 from flanjax.tasks.flan2021 import closed_book_qa, coreference
 

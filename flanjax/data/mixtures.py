@@ -63,7 +63,9 @@ def register_suite_mixtures(suite: str) -> list[str]:
       tasks = [f'{s.name}_10templates{suffix}' for s in members]
       names += _add(f'{stem}_train{suffix}', tasks, capped_rate)
     for stem, members in evaluated.items():
-      tasks = [name + suffix for s in members for name in eval_tasks(s)]
+      # Exemplars come from a training split.
+      shown = [s for s in members if not (suffix and s.eval_only)]
+      tasks = [name + suffix for s in shown for name in eval_tasks(s)]
       names += _add(f'{stem}_eval{suffix}', tasks, 1.0)
   return names
 

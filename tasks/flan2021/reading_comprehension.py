@@ -188,7 +188,10 @@ register(
 
 
 def squad_v1_fields(example):
-  answers = one_line(example['answers']['text'])
+  return _squad_fields(example, one_line(example['answers']['text']))
+
+
+def _squad_fields(example, answers):
   return {
       'title': one_line(tf.strings.regex_replace(example['title'], '_', ' ')),
       'context': one_line(example['context']),
@@ -267,13 +270,7 @@ def squad_v2_fields(example):
       lambda: tf.constant([UNANSWERABLE]),
       lambda: one_line(example['answers']['text']),
   )
-  return {
-      'title': one_line(tf.strings.regex_replace(example['title'], '_', ' ')),
-      'context': one_line(example['context']),
-      'question': one_line(example['question']),
-      'answer': answers[0],
-      'answers': answers,
-  }
+  return _squad_fields(example, answers)
 
 
 SQUAD_V2_TEMPLATES = [

@@ -8,17 +8,21 @@ from flanjax.data import TaskSpec, Template, metrics, register
 from flanjax.tasks.flan2021._common import SUITE, held_back, one_line
 
 
-def common_gen_fields(example):
-  """Fields of CommonGen; only examples for evaluation have more than one reference."""
+def gem_references(example):
+  """`answer` and `answers` of a GEM dataset; training examples have one reference."""
   target = one_line(example['target'])
   references = tf.concat([[target], one_line(example['references'])], axis=0)
+  return {'answer': target, 'answers': tf.unique(references).y}
+
+
+def common_gen_fields(example):
+  """Fields of CommonGen; only examples for evaluation have more than one reference."""
   concepts = example['concepts']
   return {
       'concepts': tf.strings.reduce_join(concepts, separator=', '),
       'bullets': tf.strings.join(['- ', tf.strings.reduce_join(concepts, separator='\n- ')]),
       'count': tf.strings.as_string(tf.size(concepts)),
-      'answer': target,
-      'answers': tf.unique(references).y,
+      **gem_references(example),
   }
 
 
@@ -80,13 +84,6 @@ register(
         licence='MIT',
     )
 )
-
-
-def gem_references(example):
-  """`answer` and `answers` of a GEM dataset; training examples have one reference."""
-  target = one_line(example['target'])
-  references = tf.concat([[target], one_line(example['references'])], axis=0)
-  return {'answer': target, 'answers': tf.unique(references).y}
 
 
 def in_a_row_and_listed(texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from flanjax.data import TaskSpec, Template, metrics, register
-from flanjax.tasks.flan2021 import dialogsum
+from flanjax.tasks.flan2021 import dialogsum  # noqa: F401 (TFDS finds its builder)
 from flanjax.tasks.flan2021._common import SUITE, held_back, numbered, one_line, pick, tfds_source
 
 

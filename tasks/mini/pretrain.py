@@ -104,7 +104,7 @@ class Stage:
 
 # A curriculum. Rebuilding teaches to copy within some 50,000 documents; after that most of its
 # tokens teach nothing. Whether a word stands elsewhere in the input is learned from lists where
-# little else is drawn, and not at all where they are a tenth of the text; claims about facts, which
+# little else is drawn, and not soon where they are a fifth of the text; claims about facts, which
 # need the same, then follow at once. So with pairs in a list, and questions about who did what.
 STAGES = (
     Stage(1_200, 0.4, 0.2, 0.4, (64, 40)),

@@ -183,7 +183,7 @@ def same_or_not(rng: Rng) -> str:
     if kind == 0:
       first, second = (s, t) if rng.random() < 0.5 else (o, other)
       pairs.append(f'{first} and {first if alike else second}.')
-    elif kind == 1 or not relation.who:
+    elif kind == 1:
       one, two = relation.say_twice(rng, s, o)
       if not alike:
         two = relation.say(rng, *rng.choice(((t, o), (s, other))))
