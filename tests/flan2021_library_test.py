@@ -154,7 +154,7 @@ def test_every_template_renders_on_data_of_the_right_features(name, monkeypatch)
     source = specs.IndexedSource(spec.source, name)
     fields = preprocessors.to_fields(source.get_dataset('test', shuffle=False).take(3), spec)
     for i in range(len(spec.templates)):
-      rows = list(preprocessors.render(fields, spec, [i]).as_numpy_iterator())
+      rows = list(preprocessors.render(fields, specs.parse_task_name(f'{name}_type_{i}')).as_numpy_iterator())
       assert len(rows) == 3
       assert all(row['template_id'] == i and row['inputs'] for row in rows)
 

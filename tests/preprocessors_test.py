@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import seqio
 import tensorflow as tf
@@ -177,6 +178,72 @@ def test_exemplars_are_dropped_from_the_end_until_the_prompt_fits():
       assert kept == full[: len(kept)] and len(kept) < 10
       assert len(x['inputs']) <= length and query.startswith('Q: test')
       assert len(kept) >= (2 if length == 160 else 0)
+
+
+def _labels(text):
+  return [line for line in text.decode().split('\n') if line in ('a', 'b', 'c')]
+
+
+def test_balanced_exemplars_show_every_label_once_before_any_again():
+  # Three examples in four have the label 'a'.
+  labels = lambda x: tf.gather(['a', 'a', 'a', 'b', 'a', 'a', 'a', 'c'], x['i'] % 8)
+  make(templates=[Template('{question}\n{options_}', '{answer}')],
+       fields=lambda x: {'question': x['text'], 'options': ['a', 'b', 'c'], 'answer': labels(x)})
+  shown = [_labels(x['inputs_pretokenized']) for x in _elements('pre_type_0_five_shot_balanced')]
+  assert all(sorted(s[:3]) == ['a', 'b', 'c'] and len(set(s[3:])) == 2 for s in shown)
+  assert len({tuple(s) for s in shown}) > 1
+  drawn = [_labels(x['inputs_pretokenized']) for x in _elements('pre_type_0_five_shot')]
+  assert sum(s.count('a') for s in drawn) > 15
+
+
+def test_balanced_exemplars_run_on_when_a_label_has_no_more():
+  draw, labels = tf.constant([0.9, 0.8, 0.7, -1.0, 0.1]), np.array([0, 0, 1, 1, 0], np.int32)
+  scores = preprocessors._in_turns(draw, labels).numpy()
+  assert np.argsort(-scores).tolist() == [0, 2, 1, 4, 3]
+
+
+def test_a_balanced_query_is_never_its_own_exemplar():
+  make()
+  for x in _elements('pre_type_0_ten_shot_balanced', 'train'):
+    text = x['inputs_pretokenized'].decode()
+    query = text.rsplit('Q: ', 1)[1].split('\n')[0]
+    assert text.count(f'Q: {query}\n') == 1 and text.count('Q: ') == 11
+
+
+def test_templates_may_have_labels_of_their_own():
+  def fields(x):
+    fields = _fields(x)
+    words = tf.strings.upper(fields['options'])
+    return fields | {'options_word': words, 'answer_word': words[-1]}
+
+  word = Template('{question} It is', '{answer_word}', ranks=True, suffix='_word')
+  make(fields=fields, templates=[TEMPLATES[0], word])
+  rows = _elements('pre_type_1_scoring_eval')
+  assert [x['targets_pretokenized'] for x in rows[:5]] == [b'A', b'B', b'A', b'B', b'C']
+  assert [bool(x['is_correct']) for x in rows[:5]] == [False, True, False, False, True]
+  assert rows[2]['options'].tolist() == [b'A', b'B', b'C']
+  mixed = _elements('pre_10templates')
+  for x in mixed:
+    own = x['template_id'] == 1
+    assert x['options'].tolist() == [b'A', b'B', b'C'][: len(x['options'])] if own else [
+        b'a', b'b', b'c'][: len(x['options'])]
+    assert x['targets_pretokenized'].decode().isupper() == own
+  assert {int(x['template_id']) for x in mixed} == {0, 1}
+
+
+def test_a_template_without_its_labels_is_an_error_before_anything_is_read():
+  make(templates=[Template('{question} It is', '{answer_word}', ranks=True, suffix='_word')],
+       fields=lambda x: _fields(x) | {'answer_word': 'A'})
+  with pytest.raises(UserError, match="(?s)'options_word'.*rank classification"):
+    _elements('pre_type_0')
+
+
+def test_examples_that_a_template_leaves_empty_are_left_out_where_a_task_says_so():
+  sometimes = lambda x: _fields(x) | {'hint': tf.where(x['i'] % 2 == 0, x['text'], ' ')}
+  make(fields=sometimes, templates=[Template('{hint}', '{question}')], drop_empty=True)
+  assert [int(x['example_id']) for x in _elements('pre_type_0')] == [0, 2, 4]
+  make('kept', fields=sometimes, templates=[Template('{hint}', '{question}')])
+  assert len(_elements('kept_type_0')) == 5
 
 
 def test_few_shot_needs_a_training_split():

@@ -60,13 +60,35 @@ def _elements(name, split='test', lengths=None, shuffle=False, **kwargs):
 
 def test_registration_gives_the_names_of_flan():
   register(make('rev'))
-  zero_shot = {n for n, task in specs.task_names(specs.get('rev')).items() if task.shots == 0}
-  assert zero_shot == {
+  names = specs.task_names(specs.get('rev'))
+  assert {n for n, task in names.items() if task.shots == 0 and not task.regime} == {
       'rev_1templates', 'rev_2templates', 'rev_10templates', 'rev_type_0', 'rev_type_1',
       'rev_type_2', 'rev_type_0_scoring_eval',
   }  # fmt: skip
   few_shot = {n for n in seqio.TaskRegistry.names() if n.startswith('rev_type_1_')}
-  assert few_shot == {f'rev_type_1{suffix}' for suffix in specs.SHOTS if suffix}
+  suffixes = [s for s in specs.SHOTS if s]
+  balanced = [f'{s}_balanced' for s in suffixes if s != '_one_shot']
+  assert few_shot == {f'rev_type_1{suffix}' for suffix in suffixes + balanced}
+
+
+def test_regimes_have_names_of_their_own():
+  register(make('rev', continuations=[Template('{review} It was', '{answer}', ranks=True)]))
+  names = specs.task_names(specs.get('rev'))
+  found = {n for n, task in names.items() if task.regime and task.shots in (0, 5)}
+  plain = {f'{regime}_rev_{kind}' for regime in specs.REGIMES
+           for kind in ('10templates', 'type_0', 'type_0_scoring_eval')}
+  assert found == plain | {f'{n}_five_shot' for n in plain if n.startswith('continuations')}
+
+
+def test_less_than_an_instruction_is_the_data_and_its_options():
+  register(make('rev'))
+  texts = {regime: _elements(f'{regime}_rev_type_0')[0]['inputs_pretokenized'].decode()
+           for regime in ('no_instructions', 'dataset_name')}
+  assert texts['no_instructions'] == 'test film 0\nOPTIONS:\n- bad\n- good'
+  assert texts['dataset_name'] == f"[{make('rev').cluster}: rev]\n{texts['no_instructions']}"
+  register(make('own', plain='{options_}\n{review}'))
+  own = _elements('no_instructions_own_type_0')[0]['inputs_pretokenized'].decode()
+  assert own == 'OPTIONS:\n- bad\n- good\ntest film 0'
 
 
 def test_names_parse_back_into_what_they_say():

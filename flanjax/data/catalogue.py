@@ -108,7 +108,7 @@ def _rows(name: str, num_examples: int, split: str, sequence_length) -> Iterator
         'split': split,
         'example_id': int(x['example_id']),
         'template_id': template_id,
-        'inverted': parsed.spec.templates[template_id].inverted,
+        'inverted': parsed.spec.templates_of(parsed.regime)[template_id].inverted,
         'inputs': x['inputs_pretokenized'].decode(),
         'targets': x['targets_pretokenized'].decode(),
         'input_tokens': len(x['inputs']),

@@ -222,11 +222,11 @@ def of_task(task: seqio.Task, split: str) -> dict[str, str]:
   return {
       'spec': digest([
           describe_code(spec.fields, spec.filter_fn, *steps),
-          [parsed.scoring, parsed.shots, list(parsed.template_ids)],
+          [parsed.scoring, parsed.shots, parsed.balanced, list(parsed.template_ids)],
+          spec.drop_empty,
       ]),
       'templates': digest([
-          [t.inputs, t.targets, t.inverted]
-          for t in (spec.templates[i] for i in parsed.template_ids)
+          [t.inputs, t.targets, t.inverted, t.suffix] for t in parsed.templates
       ]),
       'source': digest([
           [of_source(spec.source, s) for s in splits],

@@ -15,6 +15,7 @@ import functools
 import re
 import typing
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import seqio
@@ -25,10 +26,10 @@ from flanjax.data.templates import OPTIONS_SLOT, join_tf, options_text_tf, parse
 from flanjax.errors import UserError
 
 if typing.TYPE_CHECKING:
-  from flanjax.data.specs import IndexedSource, TaskSpec
+  from flanjax.data.specs import IndexedSource, ParsedTask, TaskSpec
 
-LIST_FIELDS = ('options', 'answers')
-CARRIED_FIELDS = ('options', 'answers', 'group')
+# Lists of texts: `options` and `answers`, and those of templates with labels of their own.
+_LIST_FIELD = re.compile(r'(options|answers)(_\w+)?\Z')
 SEED = 0
 POOL_SIZE = 1_000
 MULTI_SHOT = 16
@@ -93,7 +94,7 @@ def check_fields(spec: TaskSpec, known: Mapping[str, tf.TensorSpec]) -> None:
     raise UserError('`fields` must return a dict of texts.', where=where, got=type(known).__name__)
   for name, field in known.items():
     rank = getattr(getattr(field, 'shape', None), 'rank', None)
-    wanted = 1 if name in LIST_FIELDS else 0
+    wanted = 1 if _LIST_FIELD.match(name) else 0
     if getattr(field, 'dtype', None) != tf.string or rank not in (wanted, None):
       raise UserError(
           f"`fields` gives '{name}' in a form that cannot be rendered.",
@@ -101,12 +102,13 @@ def check_fields(spec: TaskSpec, known: Mapping[str, tf.TensorSpec]) -> None:
           got=str(field),
           expected='a list of texts' if wanted else 'one text (tf.strings.as_string for numbers)',
       )
-  for i, template in enumerate(spec.templates):
-    for name in sorted(template.fields - set(known)):
-      raise templates_lib.missing_field(name, known, where=f'task {spec.name}, template {i}')
-  if spec.is_classification and 'answer' not in known:
-    where = f'task {spec.name}, rank classification'
-    raise templates_lib.missing_field('answer', known, where=where)
+  for kind, templates in (('template', spec.templates), ('continuation', spec.continuations)):
+    for i, template in enumerate(templates):
+      where = f'task {spec.name}, {kind} {i}'
+      for name in sorted(template.fields - set(known)):
+        raise templates_lib.missing_field(name, known, where=where)
+      for name in sorted(template.ranked_fields - set(known)):
+        raise templates_lib.missing_field(name, known, where=f'{where}, rank classification')
 
 
 def choose_template(example_id: tf.Tensor, count: int) -> tf.Tensor:
@@ -124,22 +126,19 @@ def choose_template(example_id: tf.Tensor, count: int) -> tf.Tensor:
   return tf.cast((example_id + turn) % count, tf.int32)
 
 
-def render(
-    dataset: tf.data.Dataset, spec: TaskSpec, template_ids: Sequence[int], scoring: bool = False
-) -> tf.data.Dataset:
+def render(dataset: tf.data.Dataset, task: ParsedTask) -> tf.data.Dataset:
   """Fields -> inputs and targets, by the template chosen for each example.
 
   Args:
     dataset: from `to_fields`.
-    spec: the task.
-    template_ids: indices into the spec's templates, from which each example gets one.
-    scoring: targets are then [n] texts, one for each option, with `is_correct` [n] beside.
+    task: the templates, from which each example gets one. Where it ranks options, targets are
+      [n] texts, one for each option, with `is_correct` [n] beside.
 
   Returns:
     elements {example_id, template_id, inputs, targets, answers?, options?, group?}. `answers`
     are all references, written as the template writes its target.
   """
-  return _render(dataset, spec, tuple(template_ids), scoring, lambda *unused: None)
+  return _render(dataset, task, lambda *unused: None)
 
 
 def render_few_shot(
@@ -147,73 +146,119 @@ def render_few_shot(
     output_features: Mapping[str, seqio.Feature],
     sequence_length: Mapping[str, int] | None = None,
     *,
-    spec: TaskSpec,
-    template_ids: Sequence[int],
+    task: ParsedTask,
     source: IndexedSource,
-    shots: int,
-    scoring: bool = False,
 ) -> tf.data.Dataset:
-  """As `render`, with up to `shots` solved training examples before the query.
+  """As `render`, with up to `task.shots` solved training examples before the query.
 
   Exemplars are drawn without replacement by (SEED, example id), share the query's template,
   are never equal to the query, and are kept in order while they and the query fit into 15/16
-  of the input length. They are text when they are joined: the whole is tokenised once.
+  of the input length. They are text when they are joined: the whole is tokenised once. Where the
+  task is balanced, every right answer (told by its place among the options) is shown once before
+  any is shown again.
   """
   vocabulary = output_features['inputs'].vocabulary
   limit = min((sequence_length or {}).get('inputs') or _INPUT_TOKENS, _INPUT_TOKENS)
   budget = limit * _EXEMPLAR_TOKENS // _INPUT_TOKENS
-  pool = exemplar_pool(spec, source, getattr(vocabulary, 'name', None), vocabulary)
-  chosen = [spec.templates[i] for i in template_ids]
+  pool = exemplar_pool(task.spec, source, getattr(vocabulary, 'name', None), vocabulary)
+  chosen, size = task.templates, pool.size
   costs = tf.stack([pool.tokens_of(t, vocabulary) for t in chosen])
-  size = pool.size
-  count = min(shots, size)
+  count = min(MULTI_SHOT if task.shots == 'multi' else task.shots, size)
 
   def prefix(fields, index, example_id, inputs):
     same = tf.reduce_all([tf.equal(pool.fields[k], fields[k]) for k in pool.fields], axis=0)
     draw = tf.random.stateless_uniform([size], seed=tf.stack([example_id, SEED]), alg='philox')
-    drawn, rows = tf.math.top_k(tf.where(same, -1.0, draw), k=count)
+    draw = tf.where(same, -1.0, draw)
+    order = _in_turns(draw, pool.labels) if task.balanced else draw
+    rows = tf.math.top_k(order, k=count).indices
     exemplar = {k: tf.gather(v, rows) for k, v in pool.fields.items()}
     texts = tf.strings.join(render_tf(chosen, index, exemplar, [count]), '\n')
     spent = tf.cumsum(tf.gather(costs[index], rows))
     left = budget - tf.size(vocabulary.encode_tf(inputs))
-    kept = tf.boolean_mask(texts, tf.logical_and(drawn >= 0, spent <= left))
+    kept = tf.boolean_mask(texts, tf.logical_and(tf.gather(draw, rows) >= 0, spent <= left))
     return tf.strings.reduce_join(tf.strings.join([kept, tf.fill(tf.shape(kept), '\n\n')]))
 
-  return _render(dataset, spec, tuple(template_ids), scoring, prefix)
+  return _render(dataset, task, prefix)
 
 
-def _render(dataset, spec, template_ids, scoring, prefix_fn) -> tf.data.Dataset:
-  chosen = [spec.templates[i] for i in template_ids]
+def _in_turns(draw: tf.Tensor, labels: np.ndarray) -> tf.Tensor:
+  """Scores by which the largest draws of all labels come first, then the second largest, ...
+
+    draw    [.9  .8  .7  -1.]
+    labels  [ 0   0   1   1 ]
+    ->      [.9 -.2  .7 -100000.]
+  """
+  order = tf.argsort(2.0 * labels - draw)  # By label, the largest draw first.
+  counts = np.bincount(labels)
+  first = np.repeat(np.cumsum(counts) - counts, counts).astype(np.float32)
+  turn = tf.range(len(labels), dtype=tf.float32) - first
+  turns = tf.scatter_nd(order[:, None], turn, [len(labels)])
+  return tf.where(draw < 0, -1e5, draw - turns)
+
+
+def _render(dataset: tf.data.Dataset, task: ParsedTask, prefix_fn) -> tf.data.Dataset:
+  spec, chosen = task.spec, task.templates
+  ids = tf.constant(task.template_ids, tf.int32)
 
   @tf.autograph.experimental.do_not_convert
   def one(x):
     fields = _flat(x['fields'])
     index = choose_template(x['example_id'], len(chosen))
-    with tf.control_dependencies(_answer_checks(spec, x)):
+    own = _own_fields(chosen, index, x['fields'])
+    with tf.control_dependencies(_answer_checks(spec, x['example_id'], own)):
       inputs, targets = render_tf(chosen, index, fields)
       inputs = tf.identity(inputs)
     prefix = prefix_fn(fields, index, x['example_id'], inputs)
     out = {
         'example_id': x['example_id'],
-        'template_id': tf.constant(template_ids, tf.int32)[index],
+        'template_id': ids[index],
         'inputs': inputs if prefix is None else tf.strings.join([prefix, inputs]),
         'targets': targets,
-        **{k: v for k, v in x['fields'].items() if k in CARRIED_FIELDS},
+        **{k: v for k, v in own.items() if k != 'answer'},
     }
+    if 'group' in x['fields']:
+      out['group'] = x['fields']['group']
     if 'answers' in out:
       out['answers'] = _targets_for(chosen, index, fields, out['answers'])
-    if scoring:
-      right = x['fields'].get('answers', tf.expand_dims(fields['answer'], 0))
-      out['targets'] = _targets_for(chosen, index, fields, out['options'])
-      out['is_correct'] = tf.reduce_any(out['options'][:, None] == right[None, :], axis=1)
+    if task.scoring:
+      right = own.get('answers', own['answer'][None])
+      out['targets'] = _targets_for(chosen, index, fields, own['options'])
+      out['is_correct'] = tf.reduce_any(own['options'][:, None] == right[None, :], axis=1)
     return out
 
+  if spec.drop_empty:
+    dataset = dataset.filter(functools.partial(_says_something, chosen))
   return dataset.map(one, num_parallel_calls=_AUTOTUNE)
+
+
+@tf.autograph.experimental.do_not_convert
+def _says_something(chosen: Sequence[templates_lib.Template], x: Mapping[str, Any]) -> tf.Tensor:
+  """Whether an example's template leaves neither side empty."""
+  index = choose_template(x['example_id'], len(chosen))
+  sides = render_tf(chosen, index, _flat(x['fields']))
+  return tf.reduce_all(tf.strings.length(tf.strings.strip(tf.stack(sides))) > 0)
+
+
+def _own_fields(
+    chosen: Sequence[templates_lib.Template], index: tf.Tensor, fields: Mapping[str, tf.Tensor]
+) -> dict[str, tf.Tensor]:
+  """`answer`, `answers` and `options` of the template in use, each where every template has it."""
+  own = {}
+  for name in ('answer', 'answers', 'options'):
+    names = [getattr(t, f'{name}_field') for t in chosen]
+    if not set(names) <= set(fields):
+      continue
+    values = [fields[n] for n in names]
+    if len(set(names)) == 1:
+      own[name] = values[0]
+    else:
+      own[name] = (tf.stack if name == 'answer' else tf.ragged.stack)(values)[index]
+  return own
 
 
 def _flat(fields: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
   """The scalar fields, with the options as one text."""
-  flat = {k: tf.ensure_shape(v, []) for k, v in fields.items() if k not in LIST_FIELDS}
+  flat = {k: tf.ensure_shape(v, []) for k, v in fields.items() if not _LIST_FIELD.match(k)}
   if 'options' in fields:
     flat[OPTIONS_SLOT] = options_text_tf(fields['options'])
   return flat
@@ -226,20 +271,21 @@ def _targets_for(chosen, index, fields, answers: tf.Tensor) -> tf.Tensor:
   """
   texts = []
   for template in chosen:
-    text = join_tf(template.targets, {**fields, 'answer': answers})
+    text = join_tf(template.targets, {**fields, template.answer_field: answers})
     texts.append(tf.reshape(text, [-1]))
   if len(texts) == 1:
     return texts[0]
   return tf.ragged.stack(texts)[index]
 
 
-def _answer_checks(spec: TaskSpec, x) -> list[tf.Operation]:
-  fields = x['fields']
-  if 'options' not in fields or 'answer' not in fields:
+def _answer_checks(
+    spec: TaskSpec, example_id: tf.Tensor, own: Mapping[str, tf.Tensor]
+) -> list[tf.Operation]:
+  if 'options' not in own or 'answer' not in own:
     return []
-  found = tf.reduce_any(fields['options'] == fields['answer'])
-  options = tf.strings.reduce_join(fields['options'], separator=' | ')
-  data = ['flanjax:options', spec.name, x['example_id'], options, fields['answer'], 'flanjax:end']
+  found = tf.reduce_any(own['options'] == own['answer'])
+  options = tf.strings.reduce_join(own['options'], separator=' | ')
+  data = ['flanjax:options', spec.name, example_id, options, own['answer'], 'flanjax:end']
   return [tf.debugging.Assert(found, data)]
 
 
@@ -312,11 +358,13 @@ class ExemplarPool(typing.NamedTuple):
   Attributes:
     fields: name -> string [size]; the options as one text under `options_`.
     tokens: name -> int32 [size].
+    labels: int32 [size], the place of the right answer among the options; 0 without options.
     size: how many examples.
   """
 
   fields: dict[str, tf.Tensor]
   tokens: dict[str, np.ndarray]
+  labels: np.ndarray
   size: int
 
   def tokens_of(self, template, vocabulary: seqio.Vocabulary) -> np.ndarray:
@@ -354,12 +402,18 @@ def exemplar_pool(
   stride = max(1, source.num_input_examples('train') // POOL_SIZE)
   dataset = source.get_dataset('train', shuffle=False)
   dataset = to_fields(dataset.filter(lambda x: x['example_id'] % stride == 0), spec)
-  batches = dataset.map(lambda x: _flat(x['fields'])).batch(POOL_SIZE).take(1)
-  fields = next(iter(batches), None)
+  dataset = dataset.map(lambda x: (_flat(x['fields']), _label(x['fields'])))
+  fields, labels = next(iter(dataset.batch(POOL_SIZE).take(1)), (None, None))
   if fields is None:
     raise UserError('The training split is empty.', where=where)
   tokens = {
       name: np.array([len(vocabulary.encode(text.decode())) for text in values.numpy()], np.int32)
       for name, values in fields.items()
   }
-  return ExemplarPool(fields, tokens, len(next(iter(tokens.values()))))
+  return ExemplarPool(fields, tokens, labels.numpy(), len(next(iter(tokens.values()))))
+
+
+def _label(fields: Mapping[str, tf.Tensor]) -> tf.Tensor:
+  if 'options' not in fields or 'answer' not in fields:
+    return tf.constant(0, tf.int32)
+  return tf.argmax(fields['options'] == fields['answer'], output_type=tf.int32)

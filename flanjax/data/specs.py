@@ -31,6 +31,9 @@ SHOTS = {
     '_ten_shot': 10,
     '_multi_shot': 'multi',
 }
+# Other ways to put a task before a model than its templates, and what names of tasks begin with.
+CONTINUATIONS, DATASET_NAME, NO_INSTRUCTIONS = REGIMES = (
+    'continuations', 'dataset_name', 'no_instructions')
 _SHUFFLE_BUFFER = 4_000
 _NAME = re.compile(r'[A-Za-z]\w*\Z', re.ASCII)
 
@@ -49,6 +52,10 @@ class TaskSpec:
     templates: at least one; their order is their number in the names of tasks.
     metric_fns: SeqIO metric functions; the first one's headline stands for the task.
     suite: the collection it belongs to.
+    continuations: prompts without an instruction, of the kind that a plain language model goes on
+      from; FLAN's baseline for untuned models.
+    plain: the inputs alone as a format string, for the regimes without instructions. None stands
+      for the slots of the zero-shot template that has most of them, a line each, in its order.
     filter_fn: example of the source -> bool tensor; False drops it.
     postprocess_fn: SeqIO postprocessor of generated text and of targets. Without one, text
       stays text, and the target becomes the list `answers` where `fields` gives it.
@@ -57,6 +64,10 @@ class TaskSpec:
     eval_only: whether it is in no training mixture, as a dataset without a training split.
     overlaps: names of tasks whose data overlaps it. They leave the training side quietly
       when its cluster is held out.
+    drop_empty: whether a template may give an example nothing to read or to write; the example
+      is then left out. Otherwise `flanjax tasks check` calls it an error.
+    num_train_examples: examples of the training split as far as known, for a catalogue that shall
+      not open the data. Rates come from the data itself.
     citation: where the dataset comes from.
     licence: its terms.
   """
@@ -68,11 +79,15 @@ class TaskSpec:
   templates: Sequence[Template]
   metric_fns: Sequence[Callable[..., dict[str, float]]]
   suite: str = 'user'
+  continuations: Sequence[Template] = ()
+  plain: str | None = None
   filter_fn: Callable[[dict[str, Any]], Any] | None = None
   postprocess_fn: Callable[..., Any] | None = None
   lineage: Sequence[str] = ()
   overlaps: Sequence[str] = ()
   eval_only: bool = False
+  drop_empty: bool = False
+  num_train_examples: int | None = None
   citation: str = ''
   licence: str = ''
 
@@ -85,11 +100,11 @@ class TaskSpec:
             got=repr(value),
             expected='letters, digits and _, beginning with a letter',
         )
-    for attribute in ('templates', 'metric_fns', 'lineage', 'overlaps'):
+    for attribute in ('templates', 'continuations', 'metric_fns', 'lineage', 'overlaps'):
       value = getattr(self, attribute)
       value = (value,) if isinstance(value, (str, Template)) or callable(value) else tuple(value)
       object.__setattr__(self, attribute, value)
-    wrong = [t for t in self.templates if not isinstance(t, Template)]
+    wrong = [t for t in self.templates + self.continuations if not isinstance(t, Template)]
     if wrong or not self.templates:
       raise UserError(
           'A task needs templates.',
@@ -98,24 +113,54 @@ class TaskSpec:
           expected="a list of Template('...', '{answer}')",
       )
 
-  @property
+  @functools.cached_property
   def is_classification(self) -> bool:
-    return any(t.has_options for t in self.templates)
+    return any(t.ranks for t in self.templates)
 
   @property
   def zero_shot_templates(self) -> tuple[int, ...]:
     """Indices of the templates that ask for the task's own answer."""
-    return tuple(i for i, t in enumerate(self.templates) if not t.inverted)
+    return _zero_shot(self.templates)
 
   @property
   def scoring_templates(self) -> tuple[int, ...]:
     """Indices of the templates under which options can be ranked."""
-    return tuple(i for i in self.zero_shot_templates if self.templates[i].has_options)
+    return _ranked(self.templates)
 
-  @property
+  def templates_of(self, regime: str = '') -> tuple[Template, ...]:
+    """The templates of a regime: '' for the task's own, else one of REGIMES.
+
+      dataset_name      '[nli: rte]\\n{premise}\\n{hypothesis}\\n{options_}'
+      no_instructions   '{premise}\\n{hypothesis}\\n{options_}'
+
+    They are those that Wei et al. 2022 (section 4.3) compare instructions with. The options stay
+    in both, so that what differs is the wording alone.
+    """
+    if not regime:
+      return self.templates
+    if regime == CONTINUATIONS:
+      return self.continuations
+    if not self.zero_shot_templates:
+      return ()
+    model = max((self.templates[i] for i in self.zero_shot_templates), key=lambda t: len(t.slots))
+    plain = self.plain or '\n'.join(f'{{{slot}}}' for slot in model.slots)
+    if regime == DATASET_NAME:
+      words = [text.replace('_', ' ') for text in (self.cluster, self.name)]
+      plain = f'[{": ".join(words)}]\n{plain}'
+    return (dataclasses.replace(model, inputs=plain, inverted=False, ranks=None),)
+
+  @functools.cached_property
   def all_lineage(self) -> frozenset[str]:
     """`lineage` and the TFDS names (without versions) that the source reads."""
     return frozenset(self.lineage) | frozenset(_tfds_names(self.source))
+
+
+def _zero_shot(templates: Sequence[Template]) -> tuple[int, ...]:
+  return tuple(i for i, t in enumerate(templates) if not t.inverted)
+
+
+def _ranked(templates: Sequence[Template]) -> tuple[int, ...]:
+  return tuple(i for i in _zero_shot(templates) if templates[i].ranks)
 
 
 def _is_tfds(source: seqio.DataSource) -> bool:
@@ -203,17 +248,27 @@ class ParsedTask:
     spec: the task it comes from.
     kind: 'templates' (`rte_10templates`) or 'type' (`rte_type_3`).
     n_or_i: the number in the name: how many templates, or which.
+    template_ids: indices of the templates in use, among those of the regime.
     scoring: whether it ranks options.
+    regime: '' for the task's own templates, else one of REGIMES.
     shots: exemplars in the prompt: 0, k, or 'multi'.
-    template_ids: indices of the templates in use.
+    balanced: whether exemplars take the right answers by turns.
   """
 
   spec: TaskSpec
   kind: str
   n_or_i: int
-  scoring: bool
-  shots: int | str
   template_ids: tuple[int, ...]
+  scoring: bool = False
+  regime: str = ''
+  shots: int | str = 0
+  balanced: bool = False
+
+  @property
+  def templates(self) -> tuple[Template, ...]:
+    """The templates in use."""
+    known = self.spec.templates_of(self.regime)
+    return tuple(known[i] for i in self.template_ids)
 
 
 _specs: dict[str, TaskSpec] = {}
@@ -222,21 +277,35 @@ _parsed: dict[str, ParsedTask] = {}
 
 def task_names(spec: TaskSpec) -> dict[str, ParsedTask]:
   """Every SeqIO task of a spec: name -> what it is."""
-  count = len(spec.templates)
+  found = {}
+  for regime in ('', *REGIMES):
+    # FLAN's comparison of instructions with less than that is zero-shot.
+    zero_shot_only = regime in (DATASET_NAME, NO_INSTRUCTIONS)
+    families = _families(spec, regime)
+    for suffix, shots in {'': 0}.items() if zero_shot_only else SHOTS.items():
+      for name, family in families.items():
+        found[name + suffix] = ParsedTask(spec, *family, regime, shots)
+        if not regime and shots not in (0, 1) and spec.is_classification:
+          found[f'{name}{suffix}_balanced'] = ParsedTask(spec, *family, regime, shots, True)
+  return found
+
+
+def _families(spec: TaskSpec, regime: str) -> dict[str, tuple[str, int, tuple[int, ...], bool]]:
+  """Names without suffix -> kind, number, template ids, and whether it ranks options."""
+  templates = spec.templates_of(regime)
+  count, stem = len(templates), f'{regime}_{spec.name}' if regime else spec.name
+  if not count:
+    return {}
+  largest = max(TEMPLATE_COUNTS)
   names = {}
   for n in TEMPLATE_COUNTS:
-    if n <= count or n == max(TEMPLATE_COUNTS):
-      ids = tuple(range(min(n, count)))
-      names[f'{spec.name}_{n}templates'] = ParsedTask(spec, 'templates', n, False, 0, ids)
+    if n == largest or n <= count and not regime:
+      names[f'{stem}_{n}templates'] = ('templates', n, tuple(range(min(n, count))), False)
   for i in range(count):
-    names[f'{spec.name}_type_{i}'] = ParsedTask(spec, 'type', i, False, 0, (i,))
-  for i in spec.scoring_templates:
-    names[f'{spec.name}_type_{i}_scoring_eval'] = ParsedTask(spec, 'type', i, True, 0, (i,))
-  return {
-      name + suffix: dataclasses.replace(task, shots=shots)
-      for suffix, shots in SHOTS.items()
-      for name, task in names.items()
-  }
+    names[f'{stem}_type_{i}'] = ('type', i, (i,), False)
+  for i in _ranked(templates):
+    names[f'{stem}_type_{i}_scoring_eval'] = ('type', i, (i,), True)
+  return names
 
 
 def register(spec: TaskSpec) -> TaskSpec:
@@ -289,13 +358,11 @@ def _output_features(suite: str) -> dict[str, seqio.Feature]:
 
 def _preprocessors(task: ParsedTask, source: IndexedSource) -> list[Callable[..., Any]]:
   partial = functools.partial
-  kwargs = {'spec': task.spec, 'template_ids': task.template_ids, 'scoring': task.scoring}
   steps = [partial(preprocessors.to_fields, spec=task.spec)]
   if task.shots:
-    shots = preprocessors.MULTI_SHOT if task.shots == 'multi' else task.shots
-    steps += [partial(preprocessors.render_few_shot, **kwargs, source=source, shots=shots)]
+    steps += [partial(preprocessors.render_few_shot, task=task, source=source)]
   else:
-    steps += [partial(preprocessors.render, **kwargs)]
+    steps += [partial(preprocessors.render, task=task)]
   steps += [preprocessors.expand_options] if task.scoring else []
   steps += [seqio.preprocessors.tokenize]
   # How many exemplars fit depends on the sequence length, which a SeqIO cache does not know.

@@ -6,6 +6,8 @@
 
 A slot is `{name}`; `{{` and `}}` are literal braces. `{options_}` shows the field
 `options`, in the order in which the dataset gives them (as FLAN does: never shuffled).
+A template may have an answer and options of its own, told by a suffix: with '_word' they are the
+fields `answer_word`, `answers_word` and `options_word`.
 """
 
 from __future__ import annotations
@@ -66,11 +68,15 @@ class Template:
     inverted: whether the task is turned around (the target is not the task's own answer:
       "write a negative review"). None stands for "targets does not contain {answer}".
       Inverted templates train; they are never evaluated zero-shot.
+    ranks: whether options can be ranked under it. None stands for "the inputs show {options_}".
+    suffix: what the names of its answer and options end with, for labels of its own.
   """
 
   inputs: str
   targets: str
   inverted: bool | None = None
+  ranks: bool | None = None
+  suffix: str = ''
 
   def __post_init__(self):
     for side in ('inputs', 'targets'):
@@ -78,13 +84,37 @@ class Template:
       if not isinstance(text, str) or not text.strip():
         raise UserError(f'The {side} of a template must be a non-empty string.', got=repr(text))
     if self.inverted is None:
-      object.__setattr__(self, 'inverted', 'answer' not in _slots(self.targets))
+      object.__setattr__(self, 'inverted', self.answer_field not in _slots(self.targets))
+    if self.ranks is None:
+      object.__setattr__(self, 'ranks', self.has_options)
     parse(self.inputs)
+
+  @property
+  def answer_field(self) -> str:
+    return f'answer{self.suffix}'
+
+  @property
+  def answers_field(self) -> str:
+    return f'answers{self.suffix}'
+
+  @property
+  def options_field(self) -> str:
+    return f'options{self.suffix}'
 
   @property
   def fields(self) -> frozenset[str]:
     """Names of the fields that rendering needs; `options` for `{options_}`."""
     return frozenset(map(_field_of, _slots(self.inputs) | _slots(self.targets)))
+
+  @property
+  def ranked_fields(self) -> frozenset[str]:
+    """Names of the fields that ranking needs."""
+    return frozenset({self.answer_field, self.options_field} if self.ranks else ())
+
+  @property
+  def slots(self) -> tuple[str, ...]:
+    """The slots of its inputs, each once, in their order."""
+    return tuple(dict.fromkeys(slot for _, slot in parse(self.inputs) if slot))
 
   @property
   def has_options(self) -> bool:

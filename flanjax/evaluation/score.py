@@ -139,9 +139,8 @@ def _jobs(variants, tasks, sequence_length, split, num_examples, records_dir) ->
 
 def _digest(parsed: specs.ParsedTask) -> str:
   """A hash of the wording and the metrics of a task."""
-  templates = [parsed.spec.templates[i] for i in parsed.template_ids]
   names = [_name(fn) for fn in parsed.spec.metric_fns]
-  text = repr([(t.inputs, t.targets) for t in templates] + names)
+  text = repr([(t.inputs, t.targets, t.suffix) for t in parsed.templates] + names)
   return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
