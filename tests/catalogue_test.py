@@ -73,40 +73,6 @@ def test_show_explains_an_answer_outside_the_options():
     catalogue.show_task('one')
 
 
-def test_check_finds_nothing_in_a_sound_task():
-  make('one')
-  assert catalogue.check_task('one') == []
-
-
-@pytest.mark.parametrize(
-    ('templates', 'fields', 'template', 'level', 'message'),
-    [
-        ([GOOD[0], Template('{title}', '{answer}')], _fields, None, 'error', "'title'"),
-        (GOOD, lambda x: _fields(x) | {'answer': 'cc'}, None, 'error', "'cc' is not among"),
-        (GOOD, lambda x: _fields(x) | {'q': ' '}, 1, 'error', 'targets are empty'),
-        ([Template('{q} \n{options_}', '{answer}')], _fields, 0, 'error', 'ends with a space'),
-        ([GOOD[0], Template('{q}\n{options_} ', '{ANSWER}')], _fields, None, 'error', "'ANSWER'"),
-        ([Template('Is {q}?', '{answer}'), Template('is  {q}?', '{answer}')], _fields, 1,
-         'error', 'same as template 0'),
-        ([Template('{q} {answer}', '{answer}')], _fields, 0, 'error', 'name {answer}'),
-        ([Template('{q}!', '{answer}')], lambda x: {'q': x['q'], 'answer': x['q']}, 0,
-         'warning', 'in all of 4'),
-        ([Template('{answer}', '{q}')], _fields, None, 'warning', 'every template is inverted'),
-    ],
-)  # fmt: skip
-def test_check_tells_what_is_wrong(templates, fields, template, level, message):
-  make('one', templates, fields)
-  found = catalogue.check_task('one')
-  assert any(
-      (p.template, p.level) == (template, level) and message in p.message for p in found
-  ), found
-
-
-def test_a_problem_of_many_examples_is_told_once():
-  make('one', fields=lambda x: _fields(x) | {'answer': 'cc'})
-  assert len(catalogue.check_task('one')) == 1
-
-
 def test_mixture_table_has_the_columns_a_person_reads():
   make('one')
   make('two', cluster='nli')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import collections
 import dataclasses
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from flanjax import terminal
@@ -15,7 +16,8 @@ from flanjax.errors import UsageError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   common.example(parser, '  flanjax tasks list --cluster nli\n'
                  '  flanjax tasks show mini_film_opinion --num_examples 1\n'
-                 '  flanjax tasks check my_reviews --module my_tasks\n')
+                 '  flanjax tasks check my_reviews --module my_tasks\n'
+                 '  flanjax tasks check --all\n')
   actions = parser.add_subparsers(dest='action', metavar='ACTION', required=True)
   listing = actions.add_parser('list', help='the registered tasks')
   listing.add_argument('--suite', help='only tasks of this suite')
@@ -26,10 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   show.add_argument('--num_examples', type=int, default=2, metavar='N',
                     help='how many; of a plain task, how many for each template')
   show.add_argument('--vocabulary', help="'mini', 'bytes', 't5' or a SentencePiece model")
-  check = actions.add_parser('check', help='render every template on real examples')
+  check = actions.add_parser('check', help='look for mistakes in wording, fields and examples')
   check.add_argument('task', nargs='*', help='tasks to check')
+  check.add_argument('--all', action='store_true', help='check every task there is')
   check.add_argument('--suite', help='check every task of this suite')
-  check.add_argument('--split', default='train', help='default: train')
+  check.add_argument('--split', help='default: train, where there is one')
   check.add_argument('--num_examples', type=int, default=20, metavar='N')
   for action, text in ((listing, 'flanjax tasks list --holdout nli --suite flan2021'),
                        (show, 'flanjax tasks show rte_type_3 --split validation'),
@@ -42,8 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
   if getattr(args, 'num_examples', 1) < 1:
     raise UsageError('--num_examples must be at least 1.', got=args.num_examples)
-  if args.action == 'check' and not (args.task or args.suite):
-    raise UsageError('Nothing to check.', expected='names of tasks, or --suite')
+  if args.action == 'check' and not (args.task or args.suite or args.all):
+    raise UsageError('Nothing to check.', expected='names of tasks, --suite or --all')
   common.load_tasks(args.module, getattr(args, 'vocabulary', None))
   return {'list': _list, 'show': _show, 'check': _check}[args.action](args)
 
@@ -90,26 +93,44 @@ def _page(row: dict[str, Any]) -> str:
 
 
 def _check(args: argparse.Namespace) -> int:
-  from flanjax.data import catalogue, specs
+  from flanjax.data import lint, specs
 
-  names = list(args.task) + [r['task'] for r in catalogue.list_tasks(args.suite)
-                             if args.suite and r['task'] not in args.task]
+  many = args.all or args.suite
+  names = [*args.task, *(s.name for s in specs.all_specs(args.suite) if many)]
+  names = list(dict.fromkeys(names))
   found = {}
   with terminal.bar('checking') as progress:
     for i, name in enumerate(names):
       progress(i, len(names), name)
-      found[name] = catalogue.check_task(name, args.num_examples, args.split)
+      found[name] = lint.check_task(name, args.num_examples, args.split)
     progress(len(names), len(names))
-  errors = sum(p.level == 'error' for problems in found.values() for p in problems)
-  lines = []
-  for name, problems in found.items():
-    counts = collections.Counter(p.level for p in problems)
-    state = ', '.join(f'{n} {level}(s)' for level, n in counts.items()) or 'all right'
-    lines.append(f'{name}: {len(specs.get(name).templates)} templates, {state}')
-    for p in problems:
-      where = f'template {p.template}: ' if p.template is not None else ''
-      shown = f' (example {p.example_id})' if p.example_id is not None else ''
-      lines.append(f'  {p.level}: {where}{p.message}{shown}')
   data = {name: [dataclasses.asdict(p) for p in problems] for name, problems in found.items()}
-  common.answer(args, data, '\n'.join(lines))
-  return 1 if errors else 0
+  common.answer(args, data, '\n'.join(_findings(found, notes=not many)))
+  return 1 if any(p.level == 'error' for problems in found.values() for p in problems) else 0
+
+
+def _findings(found: dict[str, list[Any]], notes: bool) -> Iterator[str]:
+  """What a check says: a task's problems below its name, and a line for all of them."""
+  from flanjax.data import specs
+
+  for name, problems in found.items():
+    shown = [p for p in problems if notes or p.level != 'note']
+    if not shown and not notes:
+      continue
+    yield f'{name}: {len(specs.get(name).templates)} templates, {_counted(problems)}'
+    for p in shown:
+      where = f'template {p.template}: ' if p.template is not None else ''
+      example = f' (example {p.example_id})' if p.example_id is not None else ''
+      yield f'  {p.level}: {where}{p.message}{example}'
+  if not notes:
+    templates = sum(len(specs.get(name).templates) for name in found)
+    everything = [p for problems in found.values() for p in problems]
+    unread = sum(any(p.unread for p in problems) for problems in found.values())
+    data = f'; {unread} by wording and features alone, their data is not here' if unread else ''
+    yield f'{len(found)} tasks, {templates} templates: {_counted(everything)}{data}'
+
+
+def _counted(problems: Sequence[Any]) -> str:
+  counts = collections.Counter(p.level for p in problems)
+  del counts['note']
+  return ', '.join(f'{n} {level}{"s" * (n > 1)}' for level, n in counts.items()) or 'all right'

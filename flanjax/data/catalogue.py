@@ -17,25 +17,6 @@ from flanjax.data.templates import parse
 from flanjax.errors import UserError, nearest
 
 
-@dataclasses.dataclass(frozen=True)
-class Problem:
-  """Something wrong with a task.
-
-  Attributes:
-    task: the task's name.
-    template: the template's number, None when it is not about one.
-    level: 'error', or 'warning' for what may be meant.
-    message: one sentence.
-    example_id: an example that shows it, if one does.
-  """
-
-  task: str
-  template: int | None
-  level: str
-  message: str
-  example_id: int | None = None
-
-
 def list_tasks(suite: str | None = None, cluster: str | None = None) -> list[dict[str, Any]]:
   """The registered tasks, one row for each.
 
@@ -130,112 +111,6 @@ def _elements(task: seqio.Task, split: str, sequence_length=None) -> Iterator[di
     yield from task.get_dataset(sequence_length, split, shuffle=False).as_numpy_iterator()
   except tf.errors.OpError as e:
     raise preprocessors.explain(e) or e from e
-
-
-def check_task(name: str, num_examples: int = 20, split: str = 'train') -> list[Problem]:
-  """Renders every template of a task on real examples and tells what is wrong.
-
-  Args:
-    name: a task's own name.
-    num_examples: how many examples to render.
-    split: from which split.
-
-  Raises:
-    UserError: there is no such task.
-  """
-  spec = specs.get(name)
-  reason = specs.check_available(spec)
-  if reason:
-    return [Problem(name, None, 'error', f'the data is missing: {reason}')]
-  problems = _text_problems(spec)
-  try:
-    examples = _fields_of(spec, num_examples, split)
-  except UserError as e:
-    return problems + [Problem(name, None, 'error', ' '.join(str(e).split()))]
-  if not examples:
-    problems.append(Problem(name, None, 'error', f'split {split} gives no example'))
-  seen = collections.Counter()
-  for example_id, fields in examples:
-    for problem in _example_problems(spec, example_id, fields):
-      seen[problem.template, problem.message] += 1
-      if seen[problem.template, problem.message] == 1:
-        problems.append(problem)
-  return problems + list(_leaks(spec, examples))
-
-
-def _text_problems(spec: TaskSpec) -> list[Problem]:
-  """What can be seen without data."""
-  problems, first = [], {}
-  for i, template in enumerate(spec.templates):
-    key = tuple(' '.join(t.lower().split()) for t in (template.inputs, template.targets))
-    if key in first:
-      message = f'it says the same as template {first[key]}'
-      problems.append(Problem(spec.name, i, 'error', message))
-    first.setdefault(key, i)
-    for side in ('inputs', 'targets'):
-      if any(line != line.rstrip() for line in getattr(template, side).split('\n')):
-        problems.append(Problem(spec.name, i, 'error', f'a line of its {side} ends with a space'))
-  if not spec.zero_shot_templates:
-    message = 'every template is inverted, so the task cannot be evaluated'
-    problems.append(Problem(spec.name, None, 'warning', message))
-  if not spec.metric_fns:
-    problems.append(Problem(spec.name, None, 'error', 'it has no metric'))
-  return problems
-
-
-def _fields_of(spec: TaskSpec, num_examples: int, split: str) -> list[tuple[int, dict[str, Any]]]:
-  task = seqio.TaskRegistry.get(f'{spec.name}_type_0')
-  _check_split(spec.name, task, split)
-  dataset = preprocessors.to_fields(task.source.get_dataset(split, shuffle=False), spec)
-  texts = []
-  try:
-    for x in dataset.take(num_examples).as_numpy_iterator():
-      fields = {
-          k: v.decode() if isinstance(v, bytes) else [t.decode() for t in v]
-          for k, v in x['fields'].items()
-      }
-      texts.append((int(x['example_id']), fields))
-  except (tf.errors.OpError, UnicodeDecodeError) as e:
-    raise UserError(
-        'The fields of an example cannot be read.',
-        where=f'task {spec.name}, split {split}',
-        got=f'{type(e).__name__}: {str(e).splitlines()[0]}',
-    ) from e
-  return texts
-
-
-def _example_problems(spec: TaskSpec, example_id: int, fields: dict[str, Any]) -> Iterator[Problem]:
-  answer, options = fields.get('answer'), fields.get('options')
-
-  def problem(template, level, message):
-    return Problem(spec.name, template, level, message, example_id)
-
-  if options is not None:
-    if answer is not None and answer not in options:
-      yield problem(None, 'error', f"the answer '{answer}' is not among the options {options}")
-    if len(set(options)) < len(options):
-      yield problem(None, 'warning', 'two options are the same')
-  for i, template in enumerate(spec.templates):
-    for side, text in zip(('inputs', 'targets'), template.render(fields)):
-      if not text.strip():
-        yield problem(i, 'error', f'its {side} are empty')
-
-
-def _leaks(spec: TaskSpec, examples: list[tuple[int, dict[str, Any]]]) -> Iterator[Problem]:
-  """Templates to be evaluated by generation that give the answer away.
-
-  One example may hold its answer by chance, so a template is told of when all do.
-  """
-  texts = [fields for _, fields in examples if fields.get('answer') and 'options' not in fields]
-  for i, template in enumerate(spec.templates):
-    if template.inverted:
-      continue
-    if any(slot == 'answer' for _, slot in parse(template.inputs)):
-      yield Problem(spec.name, i, 'error', 'its inputs name {answer}, which is also its target')
-    elif texts and all(f['answer'] in template.render(f)[0] for f in texts):
-      message = f'its inputs hold the answer in all of {len(texts)} examples'
-      message += ' (right for a task of finding it in a text)'
-      yield Problem(spec.name, i, 'warning', message)
 
 
 def mixture_table(name: str) -> list[dict[str, Any]]:

@@ -55,7 +55,8 @@ class TaskSpec:
     continuations: prompts without an instruction, of the kind that a plain language model goes on
       from; FLAN's baseline for untuned models.
     plain: the inputs alone as a format string, for the regimes without instructions. None stands
-      for the slots of the zero-shot template that has most of them, a line each, in its order.
+      for the slots of the zero-shot template that has most of them, a line each, in its order; ''
+      for a task without these regimes.
     filter_fn: example of the source -> bool tensor; False drops it.
     postprocess_fn: SeqIO postprocessor of generated text and of targets. Without one, text
       stays text, and the target becomes the list `answers` where `fields` gives it.
@@ -143,7 +144,11 @@ class TaskSpec:
     if not self.zero_shot_templates:
       return ()
     model = max((self.templates[i] for i in self.zero_shot_templates), key=lambda t: len(t.slots))
-    plain = self.plain or '\n'.join(f'{{{slot}}}' for slot in model.slots)
+    plain = self.plain
+    if plain is None:
+      plain = '\n'.join(f'{{{slot}}}' for slot in model.slots)
+    if not plain:
+      return ()
     if regime == DATASET_NAME:
       words = [text.replace('_', ' ') for text in (self.cluster, self.name)]
       plain = f'[{": ".join(words)}]\n{plain}'
@@ -429,6 +434,16 @@ def check_available(spec: TaskSpec, download: bool = False) -> str | None:
     except Exception as e:  # noqa: BLE001
       return f'{name} cannot be downloaded or prepared: {_first_line(e)}'
   return None
+
+
+def features_of(spec: TaskSpec) -> Any:
+  """The features of a TFDS source as tensor specs, without its data; None where none are known."""
+  if not _is_tfds(spec.source):
+    return None
+  try:
+    return _builders(spec.source)[0].info.features.get_tensor_spec()
+  except Exception:  # noqa: BLE001 (builders raise import, I/O and their own errors)
+    return None
 
 
 def _builders(source: seqio.TfdsDataSource) -> list[tfds.core.DatasetBuilder]:
