@@ -1,11 +1,13 @@
 """Which examples stand in which row, decided from their lengths alone, block by block.
 
 Block b of a packed mixture is made of the draws [b * D, (b + 1) * D) and of nothing else. D is such
-that a block is nearly always full and hardly ever has a draw too many; those are left out.
+that a block is nearly always full and hardly ever has a draw too many; those are left out. Where
+tasks end, D changes with the lengths of those that go on, and the last block has fewer rows.
 """
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 
 import numpy as np
@@ -15,6 +17,7 @@ from flanjax.input import manifest as manifest_lib
 from flanjax.input.draws import Draws, DrawSchedule, derive_key, permute
 from flanjax.input.manifest import SIDES, Manifest
 from flanjax.input.memo import Memo
+from flanjax.input.mixing import Mixing
 from flanjax.input.packing import Way, best_way, fill_rows
 
 # Rows packed together: more make fuller rows, fewer are quicker to reach. A block of a small
@@ -79,6 +82,15 @@ def _joined(parts: list[Rows]) -> Rows:
   )
 
 
+@dataclasses.dataclass(frozen=True)
+class _Run:
+  """Blocks of one size: `first` is the first of them, `start` its first draw, `size` their draws."""
+
+  first: int
+  start: int
+  size: int
+
+
 class BlockPlanner:
   """The rows of a mixture; any of them in constant time.
 
@@ -88,26 +100,35 @@ class BlockPlanner:
     seed: another seed, other rows.
     capacity: tokens in a row, of inputs and of targets.
     pack: whether a row holds several examples. Otherwise row r holds draw r.
+    mixing: how often the tasks are drawn.
+
+  Attributes:
+    draws: the draws.
+    shares: the part of the draws that each task has, float64 [tasks].
+    fill: how full the rows are.
+    num_batches: batches in all; None: without end.
   """
 
   def __init__(
-      self, manifest: Manifest, batch_size: int, seed: int, capacity: tuple[int, int], pack: bool
+      self, manifest: Manifest, batch_size: int, seed: int, capacity: tuple[int, int], pack: bool,
+      mixing: Mixing = Mixing(),
   ):
     self._tasks, self._batch_size, self._seed = manifest.tasks, batch_size, seed
     self._capacity, self._pack = capacity, pack
     self._lengths = [manifest_lib.open_lengths(t) for t in manifest.tasks]
-    rates = np.array([t.rate for t in manifest.tasks], np.float64)
     sizes = [t.num_examples for t in manifest.tasks]
-    names = [t.name for t in manifest.tasks]
-    self.draws = DrawSchedule(names, sizes, rates / rates.sum(), seed)
-    self.shares = self.draws.counts / self.draws.cycle
+    arguments = ([t.name for t in manifest.tasks], sizes, mixing.shares(manifest), seed)
+    budgets = mixing.budgets(manifest)
+    self.draws = DrawSchedule(*arguments, budgets, repeat=mixing.at_end == 'repeat')
+    self.shares = self.draws.shares
     self._blocks = Memo(self._plan, keep=4)
     if pack:
-      self._size_packed_blocks(sum(sizes))
+      self._size_packed_blocks(sum(sizes), DrawSchedule(*arguments) if budgets else self.draws)
     else:
       self.read_batches = self.batches_per_block = self._batches(_READ_EXAMPLES)
       self.draws_per_block = self.block_rows
-    self.fill = self._measure([0, 1] if pack else [0])
+    self._lay_out()
+    self.fill = self._measure(2 if pack else 1)
 
   def _batches(self, rows: float) -> int:
     return max(1, round(rows / self._batch_size))
@@ -116,11 +137,11 @@ class BlockPlanner:
   def block_rows(self) -> int:
     return self.batches_per_block * self._batch_size
 
-  def _size_packed_blocks(self, num_examples: int) -> None:
+  def _size_packed_blocks(self, num_examples: int, draws: DrawSchedule) -> None:
     """Chooses batches per block, and D from the statistics of the lengths and trials."""
-    stats = [[t.tokens[side] for side in SIDES] for t in self._tasks]
-    means = self.shares @ np.array([[s.mean for s in pair] for pair in stats])
-    variances = self.shares @ np.array([[s.std**2 for s in pair] for pair in stats])
+    parts = draws.shares
+    means = parts @ self._statistics('mean')
+    variances = parts @ self._statistics('std') ** 2
     scarce = int(np.argmax(means / self._capacity))
     mean, variance = means[scarce], variances[scarce]
     per_row = self._capacity[scarce] / mean
@@ -130,13 +151,51 @@ class BlockPlanner:
     most = int(per_row * self.block_rows)
     deviation = np.sqrt(variance / most) / mean
     spare = max(1 - _SPARE_DEVIATIONS * deviation, 0.5)
-    trials = [self._reachable_fill(i * most, (i + 1) * most) for i in range(_TRIALS)]
+    trials = [self._reachable_fill(draws(i * most, (i + 1) * most)) for i in range(_TRIALS)]
     reached, self._way = min(trials, key=lambda trial: trial[0])
     self.draws_per_block = max(1, int(most * reached * spare))
 
-  def _reachable_fill(self, start: int, stop: int) -> tuple[float, Way]:
+  def _statistics(self, name: str) -> np.ndarray:
+    """A statistic of the lengths of each task, float64 [tasks, 2]."""
+    return np.array([[getattr(t.tokens[side], name) for side in SIDES] for t in self._tasks])
+
+  def _lay_out(self) -> None:
+    """Which draws each block of a lap is made of."""
+    self._runs, self._lap_rows, self.num_batches = [_Run(0, 0, self.draws_per_block)], None, None
+    if self.draws.lap is None:
+      return
+    self._runs, block, start = [], 0, 0
+    means = self._statistics('mean') / self._capacity
+    loads = [float((s.counts / s.size @ means).max()) for s in self.draws.stretches]
+    for stretch, load in zip(self.draws.stretches, loads):
+      end = stretch.start + stretch.cycles * stretch.size
+      size = self.draws_per_block
+      if self._pack:
+        size = max(1, int(size * loads[0] / load))
+      if start < end:
+        self._runs.append(_Run(block, start, size))
+        blocks = -(-(end - start) // size)
+        block, start = block + blocks, start + blocks * size
+    last = self._runs[-1].size
+    rest = self.draws.lap - (start - last)
+    batches = max(1, -(-rest * self.batches_per_block // last))
+    self._lap_rows = ((block - 1) * self.batches_per_block + batches) * self._batch_size
+    if self.draws.end is not None:
+      self.num_batches = self._lap_rows // self._batch_size
+
+  def _extent(self, lap: int, block: int) -> tuple[int, int, int]:
+    """First draw, draw after the last, and rows of a block."""
+    run = self._runs[bisect.bisect_right(self._runs, block, key=lambda r: r.first) - 1]
+    start = run.start + (block - run.first) * run.size
+    if self._lap_rows is None:
+      return start, start + run.size, self.block_rows
+    begin = lap * self.draws.lap
+    rows = min(self.block_rows, self._lap_rows - block * self.block_rows)
+    return begin + start, begin + min(start + run.size, self.draws.lap), rows
+
+  def _reachable_fill(self, draws: Draws) -> tuple[float, Way]:
     """The part of a block's room that packing can use for some draws, and by which way."""
-    lengths = self.lengths_of(self.draws(start, stop))
+    lengths = self.lengths_of(draws)
     room = np.asarray(self._capacity, np.int64) * self.block_rows
     used = (np.cumsum(lengths, axis=0, dtype=np.int64) / room).max(axis=1)
     reached, too_much, way = 0.5, 1.0, Way()
@@ -149,13 +208,16 @@ class BlockPlanner:
         reached, way = part, found[1]
     return reached, way
 
-  def _measure(self, blocks: list[int]) -> Fill:
-    plans = [self._blocks(b) for b in blocks]
+  def _measure(self, blocks: int) -> Fill:
+    if self._lap_rows is not None:
+      blocks = min(blocks, -(-self._lap_rows // self.block_rows))
+    plans = [self._blocks((0, b)) for b in range(blocks)]
+    drawn = sum(stop - start for start, stop, _ in (self._extent(0, b) for b in range(blocks)))
     parts = np.concatenate([self._filled(p) for p in plans])
     inputs, targets = parts.mean(axis=0).tolist()
     kept = sum(len(p.tasks) for p in plans)
-    left_out = 1 - kept / (len(blocks) * self.draws_per_block)
-    return Fill(inputs, targets, float(parts.max(axis=1).mean()), kept / len(parts), left_out)
+    row = float(parts.max(axis=1).mean())
+    return Fill(inputs, targets, row, kept / len(parts), 1 - kept / drawn)
 
   def _filled(self, rows: Rows) -> np.ndarray:
     """How full both sides of each row are, [rows, 2]."""
@@ -187,21 +249,34 @@ class BlockPlanner:
       )
     return lengths
 
-  def _plan(self, block: int) -> Rows:
-    draws = self.draws(block * self.draws_per_block, (block + 1) * self.draws_per_block)
+  def _plan(self, key: tuple[int, int]) -> Rows:
+    lap, block = key
+    start, stop, num_rows = self._extent(lap, block)
+    draws = self.draws(start, stop)
     if not self._pack:
-      return Rows(draws.tasks, draws.examples, np.arange(self.block_rows + 1))
-    rows = fill_rows(self.lengths_of(draws), self._capacity, self.block_rows, self._way)
-    rows = permute(rows, self.block_rows, derive_key(self._seed, 'rows', block))
+      starts = np.minimum(np.arange(num_rows + 1), len(draws.tasks))
+      return Rows(draws.tasks, draws.examples, starts)
+    rows = fill_rows(self.lengths_of(draws), self._capacity, num_rows, self._way)
+    number = block if self._lap_rows is None else lap * -(-self._lap_rows // self.block_rows) + block
+    rows = permute(rows, num_rows, derive_key(self._seed, 'rows', number))
     order = np.argsort(rows, kind='stable')
-    starts = np.searchsorted(rows[order], np.arange(self.block_rows + 1))
+    starts = np.searchsorted(rows[order], np.arange(num_rows + 1))
     return Rows(draws.tasks[order], draws.examples[order], starts)
 
   def rows(self, first: int, stop: int) -> Rows:
-    """The rows [first, stop) of the mixture; row r belongs to batch r // batch_size."""
+    """The rows [first, stop) of the mixture; row r belongs to batch r // batch_size.
+
+    Raises:
+      IndexError: the mixture ends before.
+    """
+    if self.num_batches is not None and stop > self.num_batches * self._batch_size:
+      raise IndexError(f'the mixture ends after {self.num_batches} batches')
     parts = []
-    for block in range(first // self.block_rows, -(-stop // self.block_rows)):
-      base = block * self.block_rows
-      begin, end = max(first - base, 0), min(stop - base, self.block_rows)
-      parts.append(self._blocks(block).part(begin, end))
+    while first < stop:
+      lap, row = divmod(first, self._lap_rows) if self._lap_rows else (0, first)
+      block, begin = divmod(row, self.block_rows)
+      plan = self._blocks((lap, block))
+      end = min(begin + stop - first, len(plan.starts) - 1)
+      parts.append(plan.part(begin, end))
+      first += end - begin
     return _joined(parts)

@@ -1,4 +1,4 @@
-"""Which example the i-th draw of an endless mixture is, with no state to carry along.
+"""Which example the i-th draw of a mixture is, with no state to carry along.
 
 The draws of a mixture come in cycles of M (a power of two). A cycle holds exactly n_k draws of task
 k, so the number of task k's draws before draw i is
@@ -11,10 +11,14 @@ and draw i takes the example at position `count % size` of the task's permutatio
 Inside a cycle the r-th draw of task k falls at a random place of the r-th of n_k equal parts
 (stratified sampling), anew for every cycle. Any W draws in a row hold W * n_k / M of task k to
 within two, where a plain shuffle would stray by the square root.
+
+Where tasks may be drawn only so often, the draws come in stretches of cycles: one ends where a task
+has had its last draw, and in the next its share is divided among the others.
 """
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import hashlib
 from collections.abc import Sequence
@@ -133,6 +137,61 @@ class Draws:
   examples: np.ndarray
 
 
+@dataclasses.dataclass(frozen=True)
+class Stretch:
+  """Cycles that are made up alike.
+
+  Attributes:
+    start: its first draw.
+    cycles: how many there are; None: without end.
+    counts: int64 [tasks], draws of each task in a cycle.
+    before: int64 [tasks], draws of each task before it.
+    first_cycle: cycles before it.
+  """
+
+  start: int
+  cycles: int | None
+  counts: np.ndarray
+  before: np.ndarray
+  first_cycle: int
+
+  @property
+  def size(self) -> int:
+    """Draws in a cycle."""
+    return int(self.counts.sum())
+
+
+def stretches(shares: np.ndarray, budgets: Sequence[int] | None) -> list[Stretch]:
+  """The stretches of draws in which every task k has `budgets[k]` of them; None: one, endless.
+
+    >>> [(s.cycles, s.counts.tolist()) for s in stretches(np.array([0.5, 0.5]), [2048, 5000])]
+    [(1, [2048, 2048]), (1, [0, 2952])]
+  """
+  number = len(shares)
+  used = np.zeros(number, np.int64)
+  if budgets is None:
+    counts = whole_draws(shares, cycle_length(shares.tolist()))
+    return [Stretch(0, None, counts, used, 0)]
+  left, found = np.array(budgets, np.int64), []
+  start = cycle = 0
+  while (active := np.flatnonzero(left)).size:
+    counts = np.zeros(number, np.int64)
+    parts = shares[active] / shares[active].sum()
+    counts[active] = whole_draws(parts, cycle_length(parts.tolist()))
+    cycles_left = left[active] / counts[active]
+    ending, whole = active[np.argmin(cycles_left)], int(cycles_left.min())
+    # The cycle in which a task ends is as short as what is left of that task makes it.
+    rest = left - whole * counts
+    short = (counts * (rest[ending] / counts[ending])).astype(np.int64)
+    short[ending] = rest[ending]
+    for cycles, part in ((whole, counts), (1, np.minimum(short, rest))):
+      if cycles and part.any():
+        found.append(Stretch(start, cycles, part, used.copy(), cycle))
+        start, cycle, used = start + cycles * int(part.sum()), cycle + cycles, used + cycles * part
+        left = left - cycles * part
+  return found
+
+
 class DrawSchedule:
   """Draw i of a mixture, for any i >= 0, in constant time.
 
@@ -142,10 +201,23 @@ class DrawSchedule:
     sizes: examples in each task.
     shares: the part of the draws that each task shall have; they sum to one.
     seed: another seed, another order.
+    budgets: draws that each task has in all; None: without end.
+    repeat: whether all begin anew when all budgets are used.
+
+  Attributes:
+    stretches: the stretches of a lap (all budgets together).
+    lap: draws in a lap; None: without end.
+    end: draws in all; None: without end.
   """
 
   def __init__(
-      self, names: Sequence[str], sizes: Sequence[int], shares: Sequence[float], seed: int
+      self,
+      names: Sequence[str],
+      sizes: Sequence[int],
+      shares: Sequence[float],
+      seed: int,
+      budgets: Sequence[int] | None = None,
+      repeat: bool = True,
   ):
     shares = np.asarray(shares, np.float64)
     if not len(shares) or (shares <= 0).any() or not np.isfinite(shares).all():
@@ -154,37 +226,68 @@ class DrawSchedule:
           'every task of a mixture needs a share above zero', where=', '.join(bad[:5]),
           got=min(shares, default='no task'),
       )
-    shares = shares / shares.sum()
-    self.cycle = cycle_length(shares.tolist())
-    self.counts = whole_draws(shares.tolist(), self.cycle)
+    self.stretches = stretches(shares / shares.sum(), budgets)
+    self._starts = [s.start for s in self.stretches]
+    last = self.stretches[-1]
+    self.lap = None if last.cycles is None else last.start + last.cycles * last.size
+    self.end = None if repeat else self.lap
+    self._lap_cycles = None if last.cycles is None else last.first_cycle + last.cycles
+    self._lap_counts = None if budgets is None else np.asarray(budgets, np.int64)
     self._sizes = np.asarray(sizes, np.int64)
     self._keys = np.array([derive_key(seed, 'examples', n) for n in names], np.uint64)
     self._cycle_key = derive_key(seed, 'cycle')
-    first = np.cumsum(self.counts) - self.counts
-    self._slot_tasks = np.repeat(np.arange(len(names), dtype=np.int32), self.counts)
-    self._slot_counts = self.counts[self._slot_tasks]
-    self._slot_ranks = (np.arange(self.cycle) - first[self._slot_tasks]).astype(np.int32)
+    self._slots = Memo(self._slots_of, keep=3)
     self._cycles = Memo(self._order_of_cycle, keep=3)
 
-  def _order_of_cycle(self, cycle: int) -> tuple[np.ndarray, np.ndarray]:
+  @property
+  def cycle(self) -> int:
+    """Draws in a cycle of the first stretch."""
+    return self.stretches[0].size
+
+  @property
+  def shares(self) -> np.ndarray:
+    """The part of the draws that each task has, float64 [tasks]: of a lap, or without end."""
+    if self._lap_counts is not None:
+      return self._lap_counts / self.lap
+    return self.stretches[0].counts / self.cycle
+
+  def _slots_of(self, stretch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Task, rank among its task's draws, and number of these, of the slots of a cycle."""
+    counts = self.stretches[stretch].counts
+    first = np.cumsum(counts) - counts
+    tasks = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    ranks = (np.arange(len(tasks)) - first[tasks]).astype(np.int32)
+    return tasks, ranks, counts[tasks]
+
+  def _order_of_cycle(self, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Task of every draw of a cycle, and how many draws of that task came before in it."""
-    slots = np.arange(self.cycle, dtype=np.uint64)
+    stretch, cycle = key
+    tasks, ranks, counts = self._slots(stretch)
+    slots = np.arange(len(tasks), dtype=np.uint64)
     with np.errstate(over='ignore'):
       key = mix64(np.uint64(self._cycle_key) ^ mix64(cycle))
       jitter = mix64(key + _GOLDEN * slots) / 2.0**64
-    order = np.argsort((self._slot_ranks + jitter) / self._slot_counts, kind='stable')
-    return self._slot_tasks[order], self._slot_ranks[order]
+    order = np.argsort((ranks + jitter) / counts, kind='stable')
+    return tasks[order], ranks[order]
 
   def __call__(self, start: int, stop: int) -> Draws:
     """The draws [start, stop)."""
-    tasks, counts = [], []
-    for cycle in range(start // self.cycle, -(-stop // self.cycle)):
-      base = cycle * self.cycle
-      part = slice(max(start - base, 0), min(stop - base, self.cycle))
-      cycle_tasks, ranks = self._cycles(cycle)
-      tasks.append(cycle_tasks[part])
-      counts.append(cycle * self.counts[cycle_tasks[part]] + ranks[part])
-    tasks, counts = np.concatenate(tasks), np.concatenate(counts)
+    parts = []
+    while start < stop:
+      lap, place = divmod(start, self.lap) if self.lap else (0, start)
+      number = bisect.bisect_right(self._starts, place) - 1
+      stretch = self.stretches[number]
+      cycle, first = divmod(place - stretch.start, stretch.size)
+      unique = lap * (self._lap_cycles or 0) + stretch.first_cycle + cycle
+      tasks, ranks = self._cycles((number, unique))
+      part = slice(first, min(first + stop - start, stretch.size))
+      tasks = tasks[part]
+      counts = stretch.before[tasks] + cycle * stretch.counts[tasks] + ranks[part]
+      if lap:
+        counts += lap * self._lap_counts[tasks]
+      parts.append((tasks, counts))
+      start += len(tasks)
+    tasks, counts = (np.concatenate(p) for p in zip(*parts))
     epochs, positions = np.divmod(counts, self._sizes[tasks])
     with np.errstate(over='ignore'):
       keys = mix64(self._keys[tasks] ^ mix64(epochs))

@@ -21,6 +21,7 @@ from flanjax.input import manifest as manifest_lib
 from flanjax.input.blocks import BlockPlanner, Rows
 from flanjax.input.manifest import SIDES, Manifest, PreparedTask
 from flanjax.input.memo import Memo
+from flanjax.input.mixing import Mixing
 from flanjax.input.packing import batch_arrays
 from flanjax.input.records import RecordReader, Tokens, decode_tokens
 
@@ -37,6 +38,8 @@ class MixtureSource:
     batch_size: rows in a batch.
     seed: the seed.
     packed: whether rows hold several examples.
+    mixing: how often the tasks are drawn.
+    num_batches: batches in all; None: without end.
     fingerprint: of everything that a batch depends on. Sources with one fingerprint give the
       same batches.
     shares: SeqIO task -> the part of the draws it has.
@@ -51,8 +54,10 @@ class MixtureSource:
       seed: int,
       feature_lengths: Mapping[str, int],
       pack: bool,
+      mixing: Mixing = Mixing(),
   ):
     self.manifest = manifest
+    self.mixing = mixing
     self.batch_size = batch_size
     self.seed = seed
     self.packed = pack
@@ -60,7 +65,8 @@ class MixtureSource:
     self.vocab_size = manifest.vocab_size
     self._capacity = tuple(feature_lengths[side] for side in SIDES)
     self._names = [t.name for t in manifest.tasks]
-    self._planner = BlockPlanner(manifest, batch_size, seed, self._capacity, pack)
+    self._planner = BlockPlanner(manifest, batch_size, seed, self._capacity, pack, mixing)
+    self.num_batches = self._planner.num_batches
     self._reader = RecordReader(manifest.tasks)
     self._chunks = Memo(self._read_chunk, keep=4)
     self.shares = dict(zip(self._names, self._planner.shares.tolist()))
@@ -69,7 +75,10 @@ class MixtureSource:
   def _read_chunk(self, chunk: int) -> tuple[Rows, Tokens]:
     """Rows and tokens of as many consecutive batches as are read together."""
     size = self._planner.read_batches * self.batch_size
-    rows = self._planner.rows(chunk * size, (chunk + 1) * size)
+    stop = (chunk + 1) * size
+    if self.num_batches is not None:
+      stop = min(stop, self.num_batches * self.batch_size)
+    rows = self._planner.rows(chunk * size, stop)
     tokens = decode_tokens(self._reader.read(rows.tasks, rows.examples))
     self._check(rows, tokens)
     return rows, tokens
@@ -94,14 +103,20 @@ class MixtureSource:
           got=highest, expected=f'ids below {self.vocab_size}',
       )
 
+  def _step(self, step: int) -> int:
+    step = int(step)
+    if step < 0 or self.num_batches is not None and step >= self.num_batches:
+      raise IndexError(f'there is no batch {step} (of {self.num_batches or "any number"})')
+    return step
+
   def rows(self, step: int) -> Rows:
     """Which examples batch `step` holds, by number of task and of example; reads no tokens."""
-    first = _step(step) * self.batch_size
+    first = self._step(step) * self.batch_size
     return self._planner.rows(first, first + self.batch_size)
 
   def batch(self, step: int) -> dict[str, np.ndarray]:
     """Batch `step`, as `packing.batch_arrays` describes it. Safe to call from many threads."""
-    chunk, place = divmod(_step(step), self._planner.read_batches)
+    chunk, place = divmod(self._step(step), self._planner.read_batches)
     rows, tokens = self._chunks(chunk)
     first, stop = place * self.batch_size, (place + 1) * self.batch_size
     begin, end = rows.starts[first], rows.starts[stop]
@@ -131,6 +146,8 @@ class MixtureSource:
         'feature_lengths': [self.feature_lengths[side] for side in SIDES],
         'packed': self.packed,
     }
+    if self.mixing != Mixing():
+      content['mixing'] = dataclasses.asdict(self.mixing)
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
   def describe(self) -> dict[str, Any]:
@@ -146,6 +163,8 @@ class MixtureSource:
         'batch_size': self.batch_size,
         'feature_lengths': self.feature_lengths,
         'packed': self.packed,
+        'mixing': dataclasses.asdict(self.mixing),
+        'num_batches': self.num_batches,
         'fill': dataclasses.asdict(self.fill),
         'rows_per_block': self._planner.block_rows,
         'draws_per_block': self._planner.draws_per_block,
@@ -156,7 +175,7 @@ class MixtureSource:
     }
 
   def __reduce__(self):
-    arguments = (self.batch_size, self.seed, self.feature_lengths, self.packed)
+    arguments = (self.batch_size, self.seed, self.feature_lengths, self.packed, self.mixing)
     return MixtureSource, (self.manifest, *arguments)
 
 
@@ -167,6 +186,7 @@ def open_mixture(
     seed: int,
     feature_lengths: Mapping[str, int] | None = None,
     pack: bool = True,
+    mixing: Mixing = Mixing(),
     verify: bool | None = None,
 ) -> MixtureSource:
   """Opens a prepared mixture.
@@ -178,6 +198,7 @@ def open_mixture(
     feature_lengths: {'inputs': n, 'targets': n}, lengths of rows; None: those it was prepared
       with. Longer ones are filled with more examples.
     pack: whether a row holds several examples.
+    mixing: how often the tasks are drawn, and how long.
     verify: whether to hash all files; None: if they are small together. Sizes are always checked.
 
   Raises:
@@ -193,7 +214,7 @@ def open_mixture(
   for task in manifest.tasks:
     _check_task(task, manifest, lengths)
   manifest_lib.check_files(manifest.tasks, verify)
-  return MixtureSource(manifest, int(batch_size), int(seed), lengths, pack)
+  return MixtureSource(manifest, int(batch_size), int(seed), lengths, pack, mixing)
 
 
 def _check_positive(value: Any, name: str) -> None:
@@ -201,13 +222,6 @@ def _check_positive(value: Any, name: str) -> None:
     raise UserError(
         f'The {name} is out of range.', got=repr(value), expected='a whole number above zero'
     )
-
-
-def _step(step: int) -> int:
-  step = int(step)
-  if step < 0:
-    raise ValueError(f'there is no batch {step}')
-  return step
 
 
 def _check_task(task: PreparedTask, manifest: Manifest, lengths: Mapping[str, int]):
