@@ -28,7 +28,6 @@ setuptools.setup(
         'etils[epath]>=1.10',
         'flax>=0.12,<0.13',
         'gin-config>=0.5',
-        'grain>=0.2.12',
         # TFDS imports it while preparing data and does not declare it.
         'importlib_resources>=6.0',
         'jax>=0.10,<0.12',

@@ -15,7 +15,7 @@ import numpy as np
 from flanjax.errors import UserError
 from flanjax.input import manifest as manifest_lib
 from flanjax.input.draws import Draws, DrawSchedule, derive_key, permute
-from flanjax.input.manifest import SIDES, Manifest
+from flanjax.input.manifest import SIDES, Manifest, PreparedTask
 from flanjax.input.memo import Memo
 from flanjax.input.mixing import Mixing
 from flanjax.input.packing import Way, best_way, fill_rows
@@ -115,8 +115,14 @@ class BlockPlanner:
   ):
     self._tasks, self._batch_size, self._seed = manifest.tasks, batch_size, seed
     self._capacity, self._pack = capacity, pack
-    self._lengths = [manifest_lib.open_lengths(t) for t in manifest.tasks]
+    # All in memory: four bytes for each example, or eight where rows are very long.
+    kind = np.uint16 if max(capacity) <= np.iinfo(np.uint16).max else np.int32
+    lengths = [manifest_lib.open_lengths(t) for t in manifest.tasks]
+    for task, array in zip(manifest.tasks, lengths):
+      self._check_lengths(task, array)
+    self._lengths = np.concatenate([array.astype(kind) for array in lengths])
     sizes = [t.num_examples for t in manifest.tasks]
+    self._starts = np.cumsum([0] + sizes)[:-1]
     arguments = ([t.name for t in manifest.tasks], sizes, mixing.shares(manifest), seed)
     budgets = mixing.budgets(manifest)
     self.draws = DrawSchedule(*arguments, budgets, repeat=mixing.at_end == 'repeat')
@@ -225,29 +231,22 @@ class BlockPlanner:
     ends = np.concatenate([np.zeros((1, 2), np.int64), tokens])[rows.starts]
     return np.diff(ends, axis=0) / self._capacity
 
-  def lengths_of(self, draws: Draws | Rows) -> np.ndarray:
-    """Lengths of examples, int32 [examples, 2], from the files of lengths.
-
-    Raises:
-      UserError: a length is below 1 or above the length of a row.
-    """
-    lengths = np.empty((len(draws.tasks), 2), np.int32)
-    order = np.argsort(draws.tasks, kind='stable')
-    tasks, first = np.unique(draws.tasks[order], return_index=True)
-    for task, places in zip(tasks.tolist(), np.split(order, first[1:])):
-      lengths[places] = self._lengths[task][draws.examples[places]]
+  def _check_lengths(self, task: PreparedTask, lengths: np.ndarray) -> None:
+    """Raises UserError where a length is below 1 or above the length of a row."""
     bad = ((lengths < 1) | (lengths > self._capacity)).any(axis=1)
     if bad.any():
       at = int(np.argmax(bad))
-      task = self._tasks[draws.tasks[at]]
       raise UserError(
           'A prepared example has a length that cannot be.',
-          where=f'task {task.name}, example {draws.examples[at]}, {task.path / task.lengths.file}',
+          where=f'task {task.name}, example {at}, {task.path / task.lengths.file}',
           got=lengths[at].tolist(),
           expected=f'between [1, 1] and {list(self._capacity)}',
           hint=manifest_lib.PREPARE_AGAIN,
       )
-    return lengths
+
+  def lengths_of(self, draws: Draws | Rows) -> np.ndarray:
+    """Lengths of examples, int32 [examples, 2], from the files of lengths."""
+    return self._lengths[self._starts[draws.tasks] + draws.examples].astype(np.int32)
 
   def _plan(self, key: tuple[int, int]) -> Rows:
     lap, block = key

@@ -1,16 +1,16 @@
-"""Records of prepared examples in ArrayRecord shards, read in any order through Grain."""
+"""Records of prepared examples in ArrayRecord shards, read in any order."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import resource
+import threading
 from collections.abc import Sequence
 
 import msgpack
 import numpy as np
 from array_record.python import array_record_module
-from grain.sources import ArrayRecordDataSource
 
 from flanjax.errors import UserError
 from flanjax.input.manifest import PREPARE_AGAIN, PreparedTask
@@ -78,19 +78,38 @@ def decode_tokens(records: Sequence[bytes]) -> Tokens:
 
 
 class RecordReader:
-  """The records of several tasks as one sequence: task 0's examples, then task 1's, ...
+  """The records of several tasks.
 
-  Files are opened when they are first read. Safe to share between threads; a copy sent to
-  another process opens the files for itself.
+  Files are opened when they are first read, and read in the calling thread: a batch takes a few
+  records from each of many files, for which a thread each costs more than the reading. Safe to
+  share between threads; a copy sent to another process opens the files for itself.
   """
 
   def __init__(self, tasks: Sequence[PreparedTask]):
     self._tasks = tuple(tasks)
     shards = [(t.path / s.file, s.records) for t in tasks for s in t.shards]
     _allow_open_files(2 * len(shards))
-    self._source = ArrayRecordDataSource([f'{path}[0:{records}]' for path, records in shards])
-    sizes = [t.num_examples for t in tasks]
-    self.starts = np.cumsum([0] + sizes)[:-1]
+    self._paths = [os.fspath(path) for path, _ in shards]
+    # Every record has a number: task 0's examples, then task 1's, ...
+    self._shard_starts = np.cumsum([0] + [records for _, records in shards])
+    self._task_starts = np.cumsum([0] + [t.num_examples for t in tasks])[:-1]
+    self._readers: dict[int, array_record_module.ArrayRecordReader] = {}
+    self._lock = threading.Lock()
+
+  def __reduce__(self):
+    return RecordReader, (self._tasks,)
+
+  def _reader(self, shard: int) -> array_record_module.ArrayRecordReader:
+    reader = self._readers.get(shard)
+    if reader is None:
+      with self._lock:
+        reader = self._readers.get(shard)
+        if reader is None:
+          # One record is a chunk, so that there is nothing to read ahead.
+          options = 'readahead_buffer_size:0'
+          reader = array_record_module.ArrayRecordReader(self._paths[shard], options)
+          self._readers[shard] = reader
+    return reader
 
   def read(self, tasks: np.ndarray, examples: np.ndarray) -> list[bytes]:
     """Records of the given examples of the given tasks, in the order asked for.
@@ -100,11 +119,21 @@ class RecordReader:
     """
     if not len(tasks):
       return []
-    keys = (self.starts[tasks] + examples).tolist()
+    numbers = self._task_starts[tasks] + examples
+    order = np.argsort(numbers, kind='stable')
+    shards = np.searchsorted(self._shard_starts, numbers[order], side='right') - 1
+    places = (numbers[order] - self._shard_starts[shards]).tolist()
+    bounds = np.flatnonzero(np.diff(shards, prepend=-1, append=-1)).tolist()
+    found = []
     try:
-      return list(self._source.__getitems__(keys))
+      for first, stop in zip(bounds, bounds[1:]):
+        found += self._reader(int(shards[first])).read(places[first:stop])
     except (RuntimeError, ValueError, IndexError, OSError) as e:
       raise self._explain(e, sorted(set(tasks.tolist()))) from e
+    records = [b''] * len(found)
+    for place, record in zip(order.tolist(), found):
+      records[place] = record
+    return records
 
   def _explain(self, error: Exception, tasks: Sequence[int]) -> UserError:
     """Finds the shard that cannot be read."""
