@@ -176,6 +176,29 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec('data'))
 
 
+def local_rows(mesh: Mesh, rows: int) -> tuple[int, int]:
+  """(first, stop): the rows of a batch that the devices of this process need."""
+  places = batch_sharding(mesh).addressable_devices_indices_map((rows,)).values()
+  spans = [index[0].indices(rows)[:2] for index in places]
+  return min(first for first, _ in spans), max(stop for _, stop in spans)
+
+
+def put_rows(tree: Any, mesh: Mesh, first: int, rows: int) -> Any:
+  """A batch on the mesh, of which this process holds the rows from `first` on.
+
+  Args:
+    tree: numpy arrays, the rows that `local_rows` names.
+    mesh: from `make_mesh`.
+    first: the number of their first row in the batch.
+    rows: rows of the whole batch.
+  """
+  def put_one(x):
+    part = lambda index: x[(slice(*(n - first for n in index[0].indices(rows)[:2])), *index[1:])]
+    return jax.make_array_from_callback((rows, *x.shape[1:]), batch_sharding(mesh), part)
+
+  return jax.tree.map(put_one, tree)
+
+
 def put(tree: Any, shardings: Any) -> Any:
   """Host arrays -> arrays on the mesh; each process gives its devices their parts.
 

@@ -62,13 +62,13 @@ class _Stopping(toy_training.ToySource):
     super().__init__()
     self.at, self.number, self.folder = step, number, folder
 
-  def batch(self, step):
+  def batch(self, step, rows=None):
     if step == self.at:
       # The checkpoint of step 5 is written in the background.
       while not (self.folder / 'checkpoints' / '5').exists():
         time.sleep(0.05)
       os.kill(os.getpid(), self.number)
-    return super().batch(step)
+    return super().batch(step, rows)
 
 
 def main_killed(folder: str) -> None:
@@ -96,8 +96,8 @@ def test_a_run_killed_and_stopped_ends_as_one_that_was_not(uninterrupted, tmp_pa
   folder, expected = uninterrupted
   jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), expected)
   assert [line['step'] for line in _lines(tmp_path)] == [2, 4, 6, 8, 10, 12]
-  read = lambda f: json.loads((f / 'train' / 'tasks.json').read_text())
-  assert read(tmp_path) == read(folder) == {'copy': 90, 'copy_odd': 6}
+  read = lambda f: json.loads((f / 'train' / 'audit.json').read_text())
+  assert read(tmp_path) == read(folder) == {'copy/0/examples': 90, 'copy_odd/0/examples': 6}
 
 
 def test_a_run_leaves_logs_checkpoints_and_a_description(uninterrupted):
@@ -140,8 +140,8 @@ def test_a_folder_of_another_model_is_refused(uninterrupted):
 
 class _Poisoned(toy_training.ToySource):
 
-  def batch(self, step):
-    batch = super().batch(step)
+  def batch(self, step, rows=None):
+    batch = super().batch(step, rows)
     if step == 7:
       batch['decoder_loss_weights'][0] = np.nan
     return batch
@@ -158,8 +158,8 @@ def test_a_loss_that_is_no_number_stops_the_run_and_is_not_saved(tmp_path):
 
 class _Buckets(toy_training.ToySource):
 
-  def batch(self, step):
-    batch = super().batch(step)
+  def batch(self, step, rows=None):
+    batch = super().batch(step, rows)
     if step == 2:
       raise errors.UserError('a shard is damaged')
     return batch if step else {k: np.pad(v, ((0, 0), (0, 2))) for k, v in batch.items()}

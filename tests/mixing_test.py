@@ -74,7 +74,7 @@ def test_drawn_shares_match_the_rates_within_sampling_error(path):
   source = _open(path, size='examples', temperature=2.0)
   counts = collections.Counter()
   for step in range(60):
-    counts.update(source.tasks(step))
+    counts.update(prepared_data.drawn(source, step))
   expected = np.array([source.shares[n] for n in SIZES]) * sum(counts.values())
   observed = np.array([counts[n] for n in SIZES])
   # Stratified draws stray less than independent ones, for which this would be a test at 5 %.
@@ -115,7 +115,7 @@ def test_a_task_that_had_its_epochs_gives_its_share_to_the_others(path):
   for first in (0, 200):
     counts = collections.Counter()
     for step in range(first, first + 60):
-      counts.update(source.tasks(step))
+      counts.update(prepared_data.drawn(source, step))
     parts.append({n: counts[n] / sum(counts.values()) for n in SIZES})
   assert parts[0]['few_10templates'] == pytest.approx(1 / 11, abs=0.02)
   assert parts[1]['few_10templates'] == 0

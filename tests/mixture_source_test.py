@@ -65,6 +65,30 @@ def test_batches_are_the_same_in_any_order_and_after_a_restart(world):
   assert sent.fingerprint == forward.fingerprint
 
 
+@pytest.mark.parametrize('hosts', [1, 2, 4, 8])
+@pytest.mark.parametrize('pack', [False, True])
+def test_hosts_read_their_rows_of_the_same_100_batches(world, hosts, pack):
+  whole = _open(world[0], pack=pack)
+  sources = [_open(world[0], pack=pack) for _ in range(hosts)]
+  size = 8 // hosts
+  for step in range(100):
+    parts = [s.batch(step, (i * size, (i + 1) * size)) for i, s in enumerate(sources)]
+    for name, expected in whole.batch(step).items():
+      assert np.array_equal(np.concatenate([p[name] for p in parts]), expected), (step, name)
+
+
+def test_a_host_reads_no_rows_but_its_own(world, monkeypatch):
+  source, read = _open(world[0]), []
+  original = source._reader.read
+  monkeypatch.setattr(source._reader, 'read', lambda t, e: read.append(len(t)) or original(t, e))
+  source.batch(0, (0, 2))
+  part = sum(read)
+  source.batch(0)
+  assert part < 0.4 * (sum(read) - part)
+  with pytest.raises(ValueError, match='no rows'):
+    source.batch(0, (4, 9))
+
+
 def test_threads_see_the_same_batches(world):
   path, _ = world
   source, alone = _open(path), _open(path)
@@ -106,7 +130,7 @@ def test_packed_batches_draw_tasks_at_their_rates(world):
   source = _open(world[0], batch_size=32)
   drawn = dict.fromkeys(SIZES, 0)
   for step in range(100):
-    for name, count in source.tasks(step).items():
+    for name, count in prepared_data.drawn(source, step).items():
       drawn[name] += count
   total = sum(drawn.values())
   assert total > 5_000
@@ -115,11 +139,11 @@ def test_packed_batches_draw_tasks_at_their_rates(world):
     assert share == pytest.approx(SIZES[name] / sum(SIZES.values()), rel=0.01)
 
 
-def test_tasks_of_a_step_are_those_in_its_batch(world):
+def test_the_rows_of_a_step_are_those_in_its_batch(world):
   source = _open(world[0])
   for step in range(20):
     batch = source.batch(step)
-    assert sum(source.tasks(step).values()) == batch['encoder_segment_ids'].max(axis=1).sum()
+    assert sum(prepared_data.drawn(source, step).values()) == batch['encoder_segment_ids'].max(axis=1).sum()
 
 
 def test_unpacked_rows_hold_one_example_each(world):

@@ -45,7 +45,7 @@ def write_mixture(
     entries.append({
         'name': name, 'task': name.split('_')[0], 'cluster': 'c', 'rate': rate,
         'share': 1 / len(tasks), 'path': f'../{name}/f00d', 'fingerprint': f'{name}-f00d',
-        'truncated': 0, 'hashes': {}, **files,
+        'hashes': {}, **files,
     })
   content = {
       'mixture': 'mix', 'split': 'train',
@@ -57,6 +57,12 @@ def write_mixture(
   path.parent.mkdir(parents=True, exist_ok=True)
   path.write_text(manifest_lib.dumps(content))
   return path
+
+
+def drawn(source, step: int) -> dict[str, int]:
+  """Task -> examples of it in batch `step`."""
+  names = [t.name for t in source.manifest.tasks]
+  return {n: int(c) for n, c in zip(names, np.bincount(source.rows(step).tasks, minlength=len(names)))}
 
 
 def edit_manifest(path: pathlib.Path, **changes) -> None:

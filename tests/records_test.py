@@ -108,7 +108,8 @@ def test_a_truncated_or_missing_shard_is_named(mixture):
     (lambda t: t[: len(t) // 2], 'truncated or corrupted'),
     (lambda t: '', 'truncated or corrupted'),
     (lambda t: t.replace('"rate": 250.0', '"rate": 950.0'), 'does not match its checksum'),
-    (lambda t: t.replace('"format_version": 1', '"format_version": 2'), 'newer flanjax'),
+    (lambda t: t.replace('"format_version": 2', '"format_version": 3'), 'newer flanjax'),
+    (lambda t: t.replace('"format_version": 2', '"format_version": 1'), 'older flanjax'),
     (lambda t: '[]', 'no manifest'),
     (lambda t: '{"mixture": "x"}', 'no manifest'),
 ])
@@ -134,17 +135,17 @@ def test_a_manifest_that_describes_no_mixture_is_refused(mixture, tmp_path):
     manifest.load(tmp_path / 'none.json')
 
 
-def test_lengths_must_be_of_as_many_examples_as_the_manifest_says(mixture):
+def test_the_index_must_be_of_as_many_examples_as_the_manifest_says(mixture):
   path, _ = mixture
   task = manifest.load(path).tasks[0]
-  assert manifest.open_lengths(task).shape == (250, 2)
-  file = task.path / task.lengths.file
-  np.save(file, np.ones((249, 2), np.int32))
+  assert manifest.open_index(task).shape == (250, 4)
+  file = task.path / task.index.file
+  np.save(file, np.ones((249, 4), np.int32))
   with pytest.raises(UserError, match='as many examples'):
-    manifest.open_lengths(task)
+    manifest.open_index(task)
   file.write_bytes(b'nothing')
   with pytest.raises(UserError, match='cannot be read'):
-    manifest.open_lengths(task)
+    manifest.open_index(task)
 
 
 def test_memo_computes_once_and_forgets_failures():

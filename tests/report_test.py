@@ -54,11 +54,15 @@ def built(tmp_path_factory):
   (run / 'train').mkdir()
   steps = [{'step': s, 'loss': 3 / (s + 1)} for s in range(5)] + [{'step': 4, 'loss': 0.25}]
   (run / 'train' / 'log.jsonl').write_text('\n'.join(map(json.dumps, steps)) + '\n{"step": 9, "lo')
-  (run / 'train' / 'tasks.json').write_text(json.dumps({'x_10templates': 30, 'y_10templates': 10}))
-  tasks = [{'name': f'{n}_10templates', 'task': n, 'cluster': 'c', 'rate': r, 'share': r / 4000,
-            'num_examples': 9000} for n, r in (('x', 3000), ('y', 1000))]  # fmt: skip
-  (run / 'manifest.json').write_text(json.dumps({'tasks': tasks}))
-  (run / 'run.json').write_text(json.dumps({'mixture_manifest': 'manifest.json'}))
+  audit = {
+      'format_version': 1, 'steps': 5, 'examples': 40, 'tokens': {'inputs': 1_234_567, 'targets': 80},
+      'padding': {'inputs': 0.125, 'targets': 0.5}, 'truncated': 3,
+      'test': {'statistic': 0.5, 'degrees_of_freedom': 1, 'p': 0.48},
+      'tasks': [{'task': f'{n}_10templates', 'dataset': n, 'cluster': 'c', 'rate': r, 'expected': r / 4000,
+                 'drawn': r / 4000, 'examples': r // 100, 'num_examples': 9000, 'epochs': 0.1, 'inputs': 9,
+                 'targets': 8, 'truncated': 3} for n, r in (('y', 1000), ('x', 3000))],
+  }
+  (run / 'train' / 'audit.json').write_text(json.dumps(audit))
   return run, report.build(run, resamples=200)
 
 
@@ -73,7 +77,7 @@ def test_report_json_holds_what_was_promised(built):
   assert nli['difference']['low'] < nli['difference']['value'] == 40.0 < nli['difference']['high']
   assert nli['baselines'] == {'majority': 50.0, 'chance': 50.0, 'copy': None, 'best': 50.0}
   assert found['loss'][0]['values'] == pytest.approx([3, 1.5, 1, 0.75, 0.25])
-  assert [(s['task'], s['expected'], s['drawn']) for s in found['shares']] == [
+  assert [(t['dataset'], t['expected'], t['drawn']) for t in found['audit']['tasks']] == [
       ('x', 0.75, 0.75), ('y', 0.25, 0.25)]  # fmt: skip
   assert found['seeds'] == {'run': 3, 'bootstrap': 0}
 

@@ -15,23 +15,28 @@ class ToySource:
   """Copying: the target is the beginning of the inputs. Lengths are ragged."""
 
   def __init__(self, rows: int = 8, seed: int = 0, fingerprint: str = 'toy'):
-    self.rows, self.seed, self.fingerprint = rows, seed, fingerprint
+    self.rows = self.batch_size = rows
+    self.seed, self.fingerprint = seed, fingerprint
 
-  def batch(self, step: int) -> dict[str, np.ndarray]:
+  def batch(self, step: int, rows: tuple[int, int] | None = None) -> dict[str, np.ndarray]:
     rng = np.random.default_rng([self.seed, step])
     inputs = rng.integers(2, 16, (self.rows, 6)).astype(np.int32)
     lengths = rng.integers(2, 6, (self.rows, 1))
     inputs = np.where(np.arange(6) < lengths, inputs, 0)
     targets = inputs[:, :4]
-    return {
+    batch = {
         'encoder_input_tokens': inputs,
         'decoder_target_tokens': targets,
         'decoder_input_tokens': np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
         'decoder_loss_weights': (targets > 0).astype(np.float32),
     }
+    return {k: v[slice(*(rows or (None,)))] for k, v in batch.items()}
 
-  def tasks(self, step: int) -> dict[str, int]:
-    return {'copy': self.rows - step % 2, 'copy_odd': step % 2}
+  def tally(self, step: int) -> dict[str, int]:
+    return {'copy/0/examples': self.rows - step % 2, 'copy_odd/0/examples': step % 2}
+
+  def audit(self, counts) -> dict[str, int]:
+    return dict(counts)
 
 
 def toy_model(**overrides) -> t5.EncoderDecoderModel:

@@ -53,7 +53,8 @@ def evaluate(loss_fn: Callable[..., Any], params: Any, source: Any, steps: int,
   sums: collections.Counter = collections.Counter()
   with partitioning.activate(mesh):
     for step in range(steps):
-      batch = partitioning.put(source.batch(step), partitioning.batch_sharding(mesh))
+      rows = partitioning.local_rows(mesh, source.batch_size)
+      batch = partitioning.put_rows(source.batch(step, rows), mesh, rows[0], source.batch_size)
       loss, metrics = loss_fn(params, batch)
       sums.update({'loss': float(loss)} | {k: float(v) for k, v in metrics.items()})
   weight = max(sums['weight_sum'], 1.0)

@@ -75,18 +75,12 @@ def prepare(
     UserError: a name, length or choice is unknown or out of range; data is missing; a split is
       empty; the folder cannot be written; a task fails on an example, which is named.
   """
-  _check_arguments(sequence_length, on_missing, num_workers)
+  _check_arguments(sequence_length, num_workers)
   if vocabulary:
     vocabularies.set_default(vocabulary)
   _import(modules)
   lengths = {side: int(sequence_length[side]) for side in SIDES}
-  skipped = _missing(mixture_or_task, download)
-  if skipped and on_missing == 'error':
-    listed = '; '.join(f'{name} ({reason})' for name, reason in skipped.items())
-    raise UserError(
-        f'The data of {len(skipped)} task(s) is missing.', where=mixture_or_task, got=listed,
-        hint='point TFDS_DATA_DIR at prepared data, or skip them with ON_MISSING = "skip"',
-    )
+  skipped = tasks_to_skip(mixture_or_task, on_missing, download)
   rates = mixtures.mixture_rates(mixture_or_task, skip=list(skipped))
   root = _writable(pathlib.Path(output_dir or default_output_dir()))
   jobs = [_job(name, split, lengths, root) for name in rates]
@@ -95,7 +89,7 @@ def prepare(
   return _write_mixture(root, mixture_or_task, split, lengths, rates, jobs, entries, skipped)
 
 
-def _check_arguments(lengths: Mapping[str, int], on_missing: str, num_workers: int | None) -> None:
+def _check_arguments(lengths: Mapping[str, int], num_workers: int | None) -> None:
   for side in SIDES:
     value = lengths.get(side)
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
@@ -103,8 +97,6 @@ def _check_arguments(lengths: Mapping[str, int], on_missing: str, num_workers: i
           f'The sequence length of {side} must be at least 1.', got=repr(value),
           expected='a whole number above zero',
       )
-  if on_missing not in ('error', 'skip'):
-    raise UserError('on_missing is unknown.', got=repr(on_missing), expected="'error' or 'skip'")
   if num_workers is not None and num_workers < 1:
     raise UserError('There must be at least one worker.', got=num_workers)
 
@@ -115,6 +107,29 @@ def _import(modules: Sequence[str]) -> None:
       importlib.import_module(module)
     except ModuleNotFoundError as e:
       raise UserError('A module of tasks cannot be imported.', where=module, got=str(e)) from e
+
+
+def tasks_to_skip(mixture: str, on_missing: str, download: bool = True) -> dict[str, str]:
+  """SeqIO tasks of a mixture whose data is not there -> why.
+
+  Args:
+    mixture: a mixture or a SeqIO task.
+    on_missing: 'error' or 'skip', whether they are an error.
+    download: whether missing data may be downloaded.
+
+  Raises:
+    UserError: `on_missing` is neither; or there are such tasks, and it is 'error'.
+  """
+  if on_missing not in ('error', 'skip'):
+    raise UserError('on_missing is unknown.', got=repr(on_missing), expected="'error' or 'skip'")
+  missing = _missing(mixture, download)
+  if missing and on_missing == 'error':
+    listed = '; '.join(f'{name} ({reason})' for name, reason in missing.items())
+    raise UserError(
+        f'The data of {len(missing)} task(s) is missing.', where=mixture, got=listed,
+        hint='point TFDS_DATA_DIR at prepared data, or skip them with ON_MISSING = "skip"',
+    )
+  return missing
 
 
 def _missing(mixture: str, download: bool) -> dict[str, str]:

@@ -73,7 +73,7 @@ def write(job: Job, report: Callable[[str, int], None]) -> dict[str, Any]:
   """Prepares one task in its folder; returns its manifest entry."""
   try:
     job.folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(job.folder)
+    remove_leftovers(job.folder)
     temporary = pathlib.Path(
         tempfile.mkdtemp(prefix=f'.{job.folder.name}-', dir=job.folder.parent)
     )
@@ -87,8 +87,8 @@ def write(job: Job, report: Callable[[str, int], None]) -> dict[str, Any]:
   return entry
 
 
-def _remove_leftovers(folder: pathlib.Path) -> None:
-  """Removes what killed runs left of this task; a running one touches its folder."""
+def remove_leftovers(folder: pathlib.Path) -> None:
+  """Removes what killed runs left beside `folder`; a running one touches its own."""
   for path in folder.parent.glob(f'.{folder.name}-*'):
     with contextlib.suppress(OSError):
       newest = max(p.stat().st_mtime for p in [path, *path.iterdir()])
@@ -116,13 +116,8 @@ def _write_task(
     job: Job, folder: pathlib.Path, report: Callable[[str, int], None]
 ) -> dict[str, Any]:
   writer = TaskWriter(folder, job.split)
-  cut = {side: 0 for side in SIDES}
-  cut_examples = 0
-  for example, sides in _examples(job):
-    writer.add(example)
-    for side in sides:
-      cut[side] += 1
-    cut_examples += bool(sides)
+  for example, cut in _examples(job):
+    writer.add(example, cut)
     if len(writer) % _REPORT_EVERY == 0:
       report(job.name, len(writer))
   if not len(writer):
@@ -130,10 +125,7 @@ def _write_task(
         f'No example is left in split {job.split}.', where=f'task {job.name}',
         expected='at least one example that the filter keeps',
     )
-  files = writer.close()
-  for side in SIDES:
-    files['tokens'][side]['truncated'] = cut[side]
-  entry = {**job.entry, **files, 'truncated': cut_examples}
+  entry = {**job.entry, **writer.close()}
   content = {
       'split': job.split, 'sequence_length': dict(job.sequence_length),
       'versions': versions(), 'entry': entry,
@@ -155,25 +147,39 @@ def _examples(job: Job) -> Iterator[tuple[Example, list[str]]]:
   """The examples of a task, and which of their sides were cut."""
   task = seqio.TaskRegistry.get(job.name)
   where = f'task {job.name}, split {job.split}'
-  with _named(f'{where}, building the dataset'):
+  with named(f'{where}, building the dataset'):
     dataset = task.get_dataset(
         job.sequence_length, job.split, shuffle=False, seed=0, try_in_mem_cache=False
     )
     dataset = _needed(dataset, indexed=specs.is_task_name(job.name))
+  for element in read(dataset, where):
+    number = int(element['example_id'])
+    sides = {side: np.asarray(element[side], np.int32) for side in SIDES}
+    empty = [side for side, ids in sides.items() if not ids.size]
+    if empty:
+      raise UserError(
+          f'An example has empty {empty[0]}.',
+          where=f'{where}, example {number}',
+          expected='at least one token',
+      )
+    cut = [side for side in SIDES if _was_cut(task, element, side, job.sequence_length[side])]
+    yield Example(**sides, example_id=number, template_id=int(element['template_id'])), cut
+
+
+def read(dataset: tf.data.Dataset, where: str) -> Iterator[dict[str, Any]]:
+  """The elements of a dataset of numbers, texts and lists of them, as numpy.
+
+  Args:
+    dataset: its elements have an `example_id`.
+    where: the task and split, for errors.
+
+  Raises:
+    UserError: the dataset fails; the example that did it is named.
+  """
+  with named(where):
     batches = dataset.ragged_batch(_READ_TOGETHER).as_numpy_iterator()
   for batch in _located(batches, dataset, where):
-    for element in _elements(batch):
-      number = int(element['example_id'])
-      sides = {side: np.asarray(element[side], np.int32) for side in SIDES}
-      empty = [side for side, ids in sides.items() if not ids.size]
-      if empty:
-        raise UserError(
-            f'An example has empty {empty[0]}.',
-            where=f'{where}, example {number}',
-            expected='at least one token',
-        )
-      cut = [side for side in SIDES if _was_cut(task, element, side, job.sequence_length[side])]
-      yield Example(**sides, example_id=number, template_id=int(element['template_id'])), cut
+    yield from _elements(batch)
 
 
 def _needed(dataset: tf.data.Dataset, indexed: bool) -> tf.data.Dataset:
@@ -210,12 +216,12 @@ def _located(
     number = -1
     elements = dataset.as_numpy_iterator()
     while True:
-      with _named(f'{where}, example {number + 1}'):
+      with named(f'{where}, example {number + 1}'):
         element = next(elements, None)
       if element is None:
         break
       number = int(element['example_id'])
-    with _named(where):
+    with named(where):
       raise e
 
 
@@ -232,7 +238,7 @@ def _was_cut(task: seqio.Task, element: Mapping[str, Any], side: str, limit: int
 
 
 @contextlib.contextmanager
-def _named(where: str) -> Iterator[None]:
+def named(where: str) -> Iterator[None]:
   """Errors of a task's own code come as UserErrors that say where it failed."""
   try:
     yield

@@ -147,17 +147,16 @@ def loss(report: Mapping[str, Any]) -> mpl_figure.Figure:
 
 def shares(report: Mapping[str, Any]) -> mpl_figure.Figure:
   """Each task's share of the mixture: as its rate says, and as drawn."""
-  rows = report['shares']
+  rows = report['audit']['tasks']
   fig = mpl_figure.Figure(figsize=(8.6, 0.95 + 0.215 * len(rows)), layout='constrained')
   ax = fig.subplots()
   y = range(len(rows))
   ax.hlines(y, 0, [100 * r['expected'] for r in rows], color=COLOURS['line'], linewidth=1)
   ax.scatter([100 * r['expected'] for r in rows], y, marker='|', s=90, linewidths=1.8,
              color=COLOURS['muted'], label='expected from the rates', zorder=3)  # fmt: skip
-  drawn = [(100 * r['drawn'], i) for i, r in enumerate(rows) if r['drawn'] is not None]
-  if drawn:
-    ax.scatter(*zip(*drawn), s=22, color=COLOURS['model-0'], label='drawn', zorder=4)
-  ax.set_yticks(y, [_short(r['task']) for r in rows], fontsize=8.5)
+  ax.scatter([100 * r['drawn'] for r in rows], y, s=22, color=COLOURS['model-0'],
+             label='drawn', zorder=4)  # fmt: skip
+  ax.set_yticks(y, [_short(r['dataset']) for r in rows], fontsize=8.5)
   ax.set_ylim(len(rows) - 0.4, -0.6)
   ax.set_xlim(left=0)
   ax.set_xlabel('share of examples, %')
@@ -171,7 +170,7 @@ def draw(report: Mapping[str, Any]) -> dict[str, tuple[bytes, str]]:
   wanted: dict[str, Callable[[Mapping[str, Any]], mpl_figure.Figure]] = {'clusters': clusters}
   if report['loss']:
     wanted['loss'] = loss
-  if report['shares']:
+  if report['audit']:
     wanted['shares'] = shares
   with matplotlib.rc_context(_STYLE):
     figures = {name: make(report) for name, make in wanted.items()}

@@ -47,6 +47,7 @@ class EvalInfo:
     split: the split evaluated.
     num_examples: the cap per task, or None.
     excluded: clusters neither held out nor trained on (they overlap the holdout).
+    trained: clusters trained on; empty when it is all that are neither held out nor excluded.
     baselines: task -> {'majority', 'chance', 'copy'}, where known better than from the records.
     seed: the seed of the run.
   """
@@ -56,6 +57,7 @@ class EvalInfo:
   split: str | None = None
   num_examples: int | None = None
   excluded: tuple[str, ...] = ()
+  trained: tuple[str, ...] = ()
   baselines: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
   seed: int | None = None
 
@@ -67,7 +69,7 @@ class EvalInfo:
     data = read_json(path)
     known = {f.name for f in dataclasses.fields(cls)}
     info = cls(**{k: v for k, v in data.items() if k in known and v is not None})
-    return dataclasses.replace(info, excluded=tuple(info.excluded))
+    return dataclasses.replace(info, excluded=tuple(info.excluded), trained=tuple(info.trained))
 
 
 def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:

@@ -7,8 +7,7 @@ Read from a run folder (only the records must be there):
   eval/eval.json                          `records.EvalInfo`: holdout, models and roles, split
   config.gin  environment.json            shown as they are
   train/log.jsonl                         the loss by step
-  train/tasks.json                        examples drawn per task
-  run.json                                {"mixture_manifest": path}: expected shares
+  train/audit.json                        what the model was given, by task and template
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ class RunData:
   records: Sequence[records_lib.Record]
   dev_records: Sequence[records_lib.Record] = ()
   loss: Sequence[tuple[int, float]] = ()
-  shares: Sequence[Mapping[str, Any]] = ()
+  audit: Mapping[str, Any] | None = None
   config: str | None = None
   environment: Mapping[str, Any] | None = None
   warnings: Sequence[str] = ()
@@ -70,7 +69,7 @@ def load(run_dir: RunDir) -> RunData:
       records=records,
       dev_records=records_lib.read_all(dev, warnings) if any(dev.glob('*/*.jsonl')) else (),
       loss=_loss(run / 'train' / 'log.jsonl'),
-      shares=_shares(run),
+      audit=_audit(run),
       config=config.read_text() if config.exists() else None,
       environment=records_lib.read_json(environment) if environment.exists() else None,
       warnings=warnings,
@@ -103,27 +102,13 @@ def _loss(path: pathlib.Path) -> list[tuple[int, float]]:
   return sorted(points.items())
 
 
-def _shares(run: pathlib.Path) -> list[dict[str, Any]]:
-  """Expected and drawn share per task of the training mixture, largest expected first."""
-  drawn_path, run_path = run / 'train' / 'tasks.json', run / 'run.json'
-  drawn = records_lib.read_json(drawn_path) if drawn_path.exists() else {}
-  where = records_lib.read_json(run_path).get('mixture_manifest') if run_path.exists() else None
-  if not where or not (run / where).exists():
-    return []
-  total = sum(drawn.values())
-  rows = []
-  for task in records_lib.read_json(run / where)['tasks']:
-    count = drawn.get(task['name'], 0)
-    rows.append({
-        'task': task.get('task') or task['name'],
-        'cluster': task.get('cluster'),
-        'num_examples': task.get('num_examples'),
-        'rate': task.get('rate'),
-        'expected': task['share'],
-        'drawn': count / total if total else None,
-        'drawn_examples': count,
-    })
-  return sorted(rows, key=lambda r: (-r['expected'], r['task']))
+def _audit(run: pathlib.Path) -> dict[str, Any] | None:
+  """What the run was given, the tasks of the largest expected share first."""
+  path = run / 'train' / 'audit.json'
+  found = records_lib.read_json(path) if path.exists() else {}
+  if not found.get('examples'):
+    return None
+  return found | {'tasks': sorted(found['tasks'], key=lambda t: (-t['expected'], t['task']))}
 
 
 def build(
@@ -197,7 +182,7 @@ def assemble(
       'resamples': resamples,
       **tasks,
       'loss': [_thin(run) for run in runs if run.loss],
-      'shares': list(first.shares),
+      'audit': first.audit,
       'config': first.config,
       'environment': first.environment,
       'warnings': [w for run in runs for w in run.warnings],
@@ -246,20 +231,26 @@ def headline(report: Mapping[str, Any]) -> str:
   parts = [_cluster_sentence(report, c) for c in held]
   compared = [c for c in rest if _known(c['difference'])]
   if compared:
-    parts.append(_seen_sentence(report, compared))
+    parts.append(_many_sentence(report, compared, 'seen in tuning'))
   elif rest and not held:
     parts += [_cluster_sentence(report, c) for c in rest[:3]]
+  unseen = [c for c in report['clusters'] if c['status'] == 'unseen' and _known(c['difference'])]
+  if unseen:
+    parts.append(_many_sentence(report, unseen, 'not tuned on'))
   return ' '.join(parts) or 'No cluster was scored.'
 
 
-def _seen_sentence(report: Mapping[str, Any], seen: Sequence[Mapping[str, Any]]) -> str:
-  if len(seen) == 1:
-    return _cluster_sentence(report, seen[0])
-  clear = sum(c['difference']['low'] > 0 for c in seen)
-  worse = sum(c['difference']['high'] < 0 for c in seen)
-  n = len(seen)
+def _many_sentence(
+    report: Mapping[str, Any], clusters: Sequence[Mapping[str, Any]], which_ones: str
+) -> str:
+  if len(clusters) == 1:
+    return _cluster_sentence(report, clusters[0])
+  clear = sum(c['difference']['low'] > 0 for c in clusters)
+  worse = sum(c['difference']['high'] < 0 for c in clusters)
+  n = len(clusters)
   which = f'All {n}' if clear == n else f'{clear} of the {n}' if clear else f'None of the {n}'
-  text = f'{which} clusters seen in tuning {"is" if clear == 1 < n else "are"} clearly better for it'
+  verb = 'is' if clear == 1 < n else 'are'
+  text = f'{which} clusters {which_ones} {verb} clearly better for it'
   return f'{text}, {worse} clearly worse.' if worse else f'{text}.'
 
 

@@ -51,7 +51,9 @@ class Tables:
   def status(self, cluster: str) -> str:
     if cluster == self.info.holdout:
       return 'held out'
-    return 'excluded' if cluster in self.info.excluded else 'seen'
+    if cluster in self.info.excluded:
+      return 'excluded'
+    return 'unseen' if self.info.trained and cluster not in self.info.trained else 'seen'
 
 
 def make_tables(
@@ -88,7 +90,7 @@ def summarise(tables: Tables) -> dict[str, list[dict[str, Any]]]:
   by_cluster: dict[str, list[TaskRecords]] = {}
   for table in tables.test.values():
     by_cluster.setdefault(table.cluster, []).append(table)
-  order = ['held out', 'seen', 'excluded']
+  order = ['held out', 'seen', 'unseen', 'excluded']
   names = sorted(by_cluster, key=lambda c: (order.index(tables.status(c)), c))
   rank = {c: i for i, c in enumerate(names)}
   tasks.sort(key=lambda t: (rank[t['cluster']], t['task'], not t['headline']))

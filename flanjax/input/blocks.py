@@ -72,7 +72,8 @@ class Rows:
     return Rows(self.tasks[begin:end], self.examples[begin:end], starts)
 
 
-def _joined(parts: list[Rows]) -> Rows:
+def joined(parts: list[Rows]) -> Rows:
+  """Rows one after another."""
   offsets = np.cumsum([0] + [len(p.tasks) for p in parts])
   starts = [p.starts[:-1] + offset for p, offset in zip(parts, offsets)]
   return Rows(
@@ -115,12 +116,13 @@ class BlockPlanner:
   ):
     self._tasks, self._batch_size, self._seed = manifest.tasks, batch_size, seed
     self._capacity, self._pack = capacity, pack
-    # All in memory: four bytes for each example, or eight where rows are very long.
+    # All in memory: eight bytes for each example, or twelve where rows are very long.
     kind = np.uint16 if max(capacity) <= np.iinfo(np.uint16).max else np.int32
-    lengths = [manifest_lib.open_lengths(t) for t in manifest.tasks]
-    for task, array in zip(manifest.tasks, lengths):
-      self._check_lengths(task, array)
-    self._lengths = np.concatenate([array.astype(kind) for array in lengths])
+    indices = [manifest_lib.open_index(t) for t in manifest.tasks]
+    for task, index in zip(manifest.tasks, indices):
+      self._check_lengths(task, index[:, :2])
+    self._lengths = np.concatenate([index[:, :2].astype(kind) for index in indices])
+    self._rest = np.concatenate([index[:, 2:].astype(np.uint16) for index in indices])
     sizes = [t.num_examples for t in manifest.tasks]
     self._starts = np.cumsum([0] + sizes)[:-1]
     arguments = ([t.name for t in manifest.tasks], sizes, mixing.shares(manifest), seed)
@@ -199,6 +201,18 @@ class BlockPlanner:
     rows = min(self.block_rows, self._lap_rows - block * self.block_rows)
     return begin + start, begin + min(start + run.size, self.draws.lap), rows
 
+  def expected(self, steps: int) -> np.ndarray:
+    """The part that each task is promised of the draws of the first batches, float64 [tasks]."""
+    if self._lap_rows is None or not steps:
+      return self.shares
+    lap, row = divmod(steps * self._batch_size, self._lap_rows)
+    draws = lap * self.draws.lap
+    if row:
+      start, stop, _ = self._extent(lap, (row - 1) // self.block_rows)
+      part = (row - (row - 1) // self.block_rows * self.block_rows) / self.block_rows
+      draws = int(start + part * (stop - start))
+    return self.draws.expected(draws)
+
   def _reachable_fill(self, draws: Draws) -> tuple[float, Way]:
     """The part of a block's room that packing can use for some draws, and by which way."""
     lengths = self.lengths_of(draws)
@@ -238,15 +252,20 @@ class BlockPlanner:
       at = int(np.argmax(bad))
       raise UserError(
           'A prepared example has a length that cannot be.',
-          where=f'task {task.name}, example {at}, {task.path / task.lengths.file}',
+          where=f'task {task.name}, example {at}, {task.path / task.index.file}',
           got=lengths[at].tolist(),
           expected=f'between [1, 1] and {list(self._capacity)}',
           hint=manifest_lib.PREPARE_AGAIN,
       )
 
   def lengths_of(self, draws: Draws | Rows) -> np.ndarray:
-    """Lengths of examples, int32 [examples, 2], from the files of lengths."""
+    """Lengths of examples, int32 [examples, 2]."""
     return self._lengths[self._starts[draws.tasks] + draws.examples].astype(np.int32)
+
+  def index_of(self, draws: Draws | Rows) -> np.ndarray:
+    """All that is known of examples without reading them, int32 [examples, 4]."""
+    numbers = self._starts[draws.tasks] + draws.examples
+    return np.concatenate([self._lengths[numbers], self._rest[numbers]], axis=1, dtype=np.int32)
 
   def _plan(self, key: tuple[int, int]) -> Rows:
     lap, block = key
@@ -278,4 +297,4 @@ class BlockPlanner:
       end = min(begin + stop - first, len(plan.starts) - 1)
       parts.append(plan.part(begin, end))
       first += end - begin
-    return _joined(parts)
+    return joined(parts)

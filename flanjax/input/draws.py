@@ -251,6 +251,17 @@ class DrawSchedule:
       return self._lap_counts / self.lap
     return self.stretches[0].counts / self.cycle
 
+  def expected(self, draws: int) -> np.ndarray:
+    """The part of the first draws that each task is promised, float64 [tasks]."""
+    if self.lap is None or not draws:
+      return self.shares
+    laps, rest = divmod(draws, self.lap)
+    counts = laps * self._lap_counts.astype(np.float64)
+    for stretch in self.stretches:
+      part = min(max(rest - stretch.start, 0), (stretch.cycles or 0) * stretch.size)
+      counts += stretch.counts * (part / stretch.size)
+    return counts / draws
+
   def _slots_of(self, stretch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Task, rank among its task's draws, and number of these, of the slots of a cycle."""
     counts = self.stretches[stretch].counts

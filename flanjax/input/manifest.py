@@ -3,7 +3,7 @@
     <root>/mixtures/<mixture>-<fingerprint16>.json      this file; its paths are relative to it
     <root>/<task>/<fingerprint16>/manifest.json         the same about one task
                                   train-00000-of-00001.array_record
-                                  train.lengths.npy     int32 [examples, 2]: inputs, targets
+                                  train.index.npy       int32 [examples, 4]: COLUMNS
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ import numpy as np
 
 from flanjax.errors import UserError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SIDES = ('inputs', 'targets')
+# What is known of an example without reading it: tokens of both sides, number of the template, and
+# whether a side was cut (1: inputs, 2: targets, 3: both).
+COLUMNS = ('inputs', 'targets', 'template_id', 'cut')
 # Hashing half a gigabyte on every start would be felt; this much is hashed in a blink.
 HASH_UP_TO_BYTES = 64 << 20
 PREPARE_AGAIN = 'prepare it again: flanjax prepare'
@@ -68,7 +71,7 @@ class PreparedTask:
     path: its folder.
     fingerprint: of everything its content depends on.
     shards: the files of records, in order.
-    lengths: the file of lengths.
+    index: the file that says of each example what COLUMNS name.
     tokens: side -> statistics.
     truncated: examples of which a side was cut.
     templates: template number -> examples.
@@ -84,7 +87,7 @@ class PreparedTask:
   path: pathlib.Path
   fingerprint: str
   shards: tuple[File, ...]
-  lengths: File
+  index: File
   tokens: Mapping[str, TokenStats]
   truncated: int
   templates: Mapping[str, int]
@@ -148,7 +151,12 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
   if version > FORMAT_VERSION:
     raise UserError(
         'The data was prepared by a newer flanjax.', where=where, got=f'format {version}',
-        expected=f'format {FORMAT_VERSION} or older', hint='update flanjax, or prepare it again',
+        expected=f'format {FORMAT_VERSION}', hint='update flanjax, or prepare it again',
+    )
+  if version < FORMAT_VERSION:
+    raise UserError(
+        'The data was prepared by an older flanjax.', where=where, got=f'format {version}',
+        expected=f'format {FORMAT_VERSION}', hint=PREPARE_AGAIN,
     )
   if content.get('checksum') != checksum(content):
     raise UserError(
@@ -189,7 +197,7 @@ def task_from(entry: Mapping[str, Any], folder: pathlib.Path) -> PreparedTask:
       **entry,
       'path': folder / entry['path'],
       'shards': tuple(File(**s) for s in entry['shards']),
-      'lengths': File(**entry['lengths']),
+      'index': File(**entry['index']),
       'tokens': {side: TokenStats(**entry['tokens'][side]) for side in SIDES},
   })
 
@@ -232,7 +240,7 @@ def check_files(tasks: Sequence[PreparedTask], verify: bool | None = None) -> No
   Raises:
     UserError: naming the first file that is missing, truncated or corrupted.
   """
-  files = [(t.path, f, t.name) for t in tasks for f in (*t.shards, t.lengths)]
+  files = [(t.path, f, t.name) for t in tasks for f in (*t.shards, t.index)]
   for folder, file, task in files:
     check_file(folder, file, task, hashed=False)
   if verify is None:
@@ -242,25 +250,26 @@ def check_files(tasks: Sequence[PreparedTask], verify: bool | None = None) -> No
       list(pool.map(lambda f: check_file(*f, hashed=True), files))
 
 
-def open_lengths(task: PreparedTask) -> np.ndarray:
-  """Lengths of a task's examples: int32 [examples, 2], memory-mapped.
+def open_index(task: PreparedTask) -> np.ndarray:
+  """What is known of a task's examples: int32 [examples, 4] by COLUMNS, memory-mapped.
 
   Raises:
     UserError: the file is no such array, or the shards hold another number of records.
   """
-  path = task.path / task.lengths.file
+  path = task.path / task.index.file
   try:
-    lengths = np.load(path, mmap_mode='r', allow_pickle=False)
+    index = np.load(path, mmap_mode='r', allow_pickle=False)
   except (OSError, ValueError, EOFError) as e:
     raise UserError(
-        'The lengths of a prepared task cannot be read.', where=f'task {task.name}, {path}',
+        'The index of a prepared task cannot be read.', where=f'task {task.name}, {path}',
         got=str(e), hint=PREPARE_AGAIN,
     ) from e
   records = sum(s.records for s in task.shards)
-  if lengths.shape != (task.num_examples, 2) or records != task.num_examples:
+  if index.shape != (task.num_examples, len(COLUMNS)) or records != task.num_examples:
     raise UserError(
         'A prepared task does not hold as many examples as its manifest says.',
-        where=f'task {task.name}, {path}', got=f'lengths {lengths.shape}, {records} records',
-        expected=f'({task.num_examples}, 2), {task.num_examples} records', hint=PREPARE_AGAIN,
+        where=f'task {task.name}, {path}', got=f'index {index.shape}, {records} records',
+        expected=f'({task.num_examples}, {len(COLUMNS)}), {task.num_examples} records',
+        hint=PREPARE_AGAIN,
     )
-  return lengths
+  return index

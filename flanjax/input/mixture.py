@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from flanjax.errors import UserError
+from flanjax.input import audit as audit_lib
 from flanjax.input import manifest as manifest_lib
-from flanjax.input.blocks import BlockPlanner, Rows
+from flanjax.input.blocks import BlockPlanner, Rows, joined
 from flanjax.input.manifest import SIDES, Manifest, PreparedTask
 from flanjax.input.memo import Memo
 from flanjax.input.mixing import Mixing
@@ -72,13 +73,16 @@ class MixtureSource:
     self.shares = dict(zip(self._names, self._planner.shares.tolist()))
     self.fill = self._planner.fill
 
-  def _read_chunk(self, chunk: int) -> tuple[Rows, Tokens]:
-    """Rows and tokens of as many consecutive batches as are read together."""
-    size = self._planner.read_batches * self.batch_size
-    stop = (chunk + 1) * size
+  def _read_chunk(self, key: tuple[int, int, int]) -> tuple[Rows, Tokens]:
+    """Rows [first, stop) of as many consecutive batches as are read together, and their tokens."""
+    chunk, first, stop = key
+    batches = range(chunk * self._planner.read_batches, (chunk + 1) * self._planner.read_batches)
     if self.num_batches is not None:
-      stop = min(stop, self.num_batches * self.batch_size)
-    rows = self._planner.rows(chunk * size, stop)
+      batches = range(batches.start, min(batches.stop, self.num_batches))
+    rows = joined([
+        self._planner.rows(b * self.batch_size + first, b * self.batch_size + stop)
+        for b in batches
+    ])
     tokens = decode_tokens(self._reader.read(rows.tasks, rows.examples))
     self._check(rows, tokens)
     return rows, tokens
@@ -90,7 +94,7 @@ class MixtureSource:
       at = int(np.argmax(wrong))
       task = self.manifest.tasks[rows.tasks[at]]
       raise UserError(
-          'A prepared example is not as long as its file of lengths says.',
+          'A prepared example is not as long as the index says.',
           where=f'task {task.name}, example {rows.examples[at]}, {task.path}',
           got=tokens.lengths[at].tolist(), expected=expected[at].tolist(),
           hint=manifest_lib.PREPARE_AGAIN,
@@ -114,11 +118,19 @@ class MixtureSource:
     first = self._step(step) * self.batch_size
     return self._planner.rows(first, first + self.batch_size)
 
-  def batch(self, step: int) -> dict[str, np.ndarray]:
-    """Batch `step`, as `packing.batch_arrays` describes it. Safe to call from many threads."""
+  def batch(self, step: int, rows: tuple[int, int] | None = None) -> dict[str, np.ndarray]:
+    """Batch `step`, as `packing.batch_arrays` describes it. Safe to call from many threads.
+
+    Args:
+      step: which batch.
+      rows: (first, stop), for a host that needs these rows only; it reads no others.
+    """
     chunk, place = divmod(self._step(step), self._planner.read_batches)
-    rows, tokens = self._chunks(chunk)
-    first, stop = place * self.batch_size, (place + 1) * self.batch_size
+    begin, end = rows or (0, self.batch_size)
+    if not 0 <= begin < end <= self.batch_size:
+      raise ValueError(f'there are no rows {rows} in a batch of {self.batch_size}')
+    rows, tokens = self._chunks((chunk, begin, end))
+    first, stop = place * (end - begin), (place + 1) * (end - begin)
     begin, end = rows.starts[first], rows.starts[stop]
     ends = np.cumsum(np.concatenate([np.zeros((1, 2), np.int64), tokens.lengths]), axis=0)
     return batch_arrays(
@@ -130,10 +142,19 @@ class MixtureSource:
         self.packed,
     )
 
-  def tasks(self, step: int) -> dict[str, int]:
-    """SeqIO task -> examples of it in batch `step`."""
-    numbers, counts = np.unique(self.rows(step).tasks, return_counts=True)
-    return {self._names[k]: int(n) for k, n in zip(numbers, counts)}
+  def tally(self, step: int) -> dict[str, int]:
+    """What batch `step` holds of each task and template; see `audit.tally`."""
+    rows = self.rows(step)
+    return {'steps': 1} | audit_lib.tally(self._names, rows.tasks, self._planner.index_of(rows))
+
+  def audit(self, counts: Mapping[str, int]) -> dict[str, Any]:
+    """What the tallies of the first steps, added up, say; see `audit.audit`."""
+    places = {side: self.batch_size * self.feature_lengths[side] for side in SIDES}
+    expected = self._planner.expected(counts.get('steps', 0))
+    found = audit_lib.audit(counts, self.manifest.tasks, expected, places)
+    known = {'mixture': self.manifest.mixture, 'split': self.manifest.split,
+             'batch_size': self.batch_size, 'feature_lengths': self.feature_lengths}
+    return known | found
 
   @functools.cached_property
   def fingerprint(self) -> str:

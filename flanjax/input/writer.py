@@ -1,11 +1,10 @@
-"""Writes one prepared task: shards of records, their lengths, and what to tell about them."""
+"""Writes one prepared task: shards of records, their index, and what to tell about them."""
 
 from __future__ import annotations
 
-import collections
 import os
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -43,17 +42,17 @@ class TaskWriter:
     self._folder, self._split = folder, split
     self._records_per_shard = records_per_shard
     self._writer = None
-    self._lengths: list[tuple[int, int]] = []
+    self._index: list[tuple[int, int, int, int]] = []
     self._max_id = dict.fromkeys(SIDES, 0)
-    self._templates: collections.Counter[int] = collections.Counter()
 
   def __len__(self) -> int:
-    return len(self._lengths)
+    return len(self._index)
 
   def _part(self, index: int) -> pathlib.Path:
     return self._folder / f'part-{index:05d}'
 
-  def add(self, example: Example) -> None:
+  def add(self, example: Example, cut: Collection[str] = ()) -> None:
+    """Adds an example, of which the sides `cut` were cut."""
     if len(self) % self._records_per_shard == 0:
       self.close_shard()
       path = self._part(len(self) // self._records_per_shard)
@@ -61,8 +60,9 @@ class TaskWriter:
     self._writer.write(encode(example))
     for side in SIDES:
       self._max_id[side] = max(self._max_id[side], int(getattr(example, side).max(initial=0)))
-    self._lengths.append((len(example.inputs), len(example.targets)))
-    self._templates[example.template_id] += 1
+    bits = ('inputs' in cut) + 2 * ('targets' in cut)
+    row = (len(example.inputs), len(example.targets), example.template_id, bits)
+    self._index.append(row)
 
   def close_shard(self) -> None:
     if self._writer is not None:
@@ -73,7 +73,8 @@ class TaskWriter:
     """Finishes the files.
 
     Returns:
-      the manifest's entries about them: num_examples, shards, lengths, tokens, templates.
+      the manifest's entries about them: num_examples, shards, index, tokens, templates,
+      truncated.
     """
     self.close_shard()
     counts = [
@@ -85,16 +86,22 @@ class TaskWriter:
       path = self._folder / shard_name(self._split, i, len(counts))
       os.replace(self._part(i), path)
       shards.append({**_file_entry(path), 'records': records})
-    lengths = np.array(self._lengths, np.int32).reshape(-1, 2)
-    path = self._folder / f'{self._split}.lengths.npy'
-    np.save(path, lengths)
+    index = np.array(self._index, np.int32).reshape(-1, 4)
+    path = self._folder / f'{self._split}.index.npy'
+    np.save(path, index)
+    numbers, counts = np.unique(index[:, 2], return_counts=True)
+    cut = index[:, 3]
     return {
         'num_examples': len(self),
         'shards': shards,
-        'lengths': _file_entry(path),
-        'tokens': {side: _statistics(lengths[:, i], self._max_id[side])
-                   for i, side in enumerate(SIDES)},
-        'templates': {str(t): self._templates[t] for t in sorted(self._templates)},
+        'index': _file_entry(path),
+        'tokens': {
+            side: _statistics(index[:, i], self._max_id[side])
+            | {'truncated': int(np.count_nonzero(cut & (1 << i)))}
+            for i, side in enumerate(SIDES)
+        },
+        'templates': dict(zip(map(str, numbers.tolist()), counts.tolist())),
+        'truncated': int(np.count_nonzero(cut)),
     }
 
 

@@ -1,4 +1,4 @@
-"""What a run tells of itself: TensorBoard events, JSON lines, environment.json, tasks.json."""
+"""What a run tells of itself: TensorBoard events, JSON lines, environment.json, audit.json."""
 
 from __future__ import annotations
 

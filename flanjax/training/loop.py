@@ -28,16 +28,24 @@ from flanjax.training.step import make_train_step
 
 
 class BatchSource(Protocol):
-  """Where batches come from. `batch` and `tasks` are pure functions of the step."""
+  """Where batches come from. `batch` and `tally` are pure functions of the step."""
 
   fingerprint: str
+  batch_size: int
 
-  def batch(self, step: int) -> dict[str, np.ndarray]:
-    """Batch of step 0, 1, ...: arrays [batch, length]. Called from another thread."""
+  def batch(self, step: int, rows: tuple[int, int] | None = None) -> dict[str, np.ndarray]:
+    """Batch of step 0, 1, ..., or its rows (first, stop): arrays [batch, length].
+
+    Called from another thread.
+    """
     ...
 
-  def tasks(self, step: int) -> dict[str, int]:
-    """How many examples of each task it holds."""
+  def tally(self, step: int) -> Mapping[str, int]:
+    """What it holds, as counts that can be added up."""
+    ...
+
+  def audit(self, counts: Mapping[str, int]) -> dict[str, Any]:
+    """What the tallies of all steps so far, added up, say: plain data."""
     ...
 
 
@@ -112,7 +120,7 @@ class Trainer:
     self._num_microbatches = num_microbatches
     self._model_info, self._label = dict(model_info or {}), label
     self._mesh = partitioning.make_mesh() if mesh is None else mesh
-    self._tasks: collections.Counter = collections.Counter()
+    self._tally: collections.Counter = collections.Counter()
     self._signal: signal.Signals | None = None
 
   @property
@@ -172,7 +180,7 @@ class Trainer:
             got=f'batches {self._source.fingerprint}', expected=position.get('fingerprint'),
             hint='mixture, data, lengths, batch size and seed must stay as they were, '
                  'or MODEL_DIR be another')
-      self._tasks.update(position.get('tasks', {}))
+      self._tally.update(position.get('tally', {}))
       return state
     if self._initial_params is None:
       init = lambda: create(self._model.init(jax.random.key(self._seed)))
@@ -193,15 +201,18 @@ class Trainer:
             got=f"shape {got.get(name, 'none')}", expected=f"shape {expected.get(name, 'none')}")
 
   def _feed(self, step: int) -> monitor.Fed:
-    batch = self._source.batch(step)
-    rows = len(batch['encoder_input_tokens'])
+    rows = self._source.batch_size
     partitioning.check_batch(self._mesh, rows, self._num_microbatches)
+    first, stop = partitioning.local_rows(self._mesh, rows)
+    batch = self._source.batch(step, (first, stop))
     sides = {'encoder': batch['encoder_input_tokens'], 'decoder': batch['decoder_target_tokens']}
+    # Of several hosts each sees its own rows, and takes them for all.
+    scale = rows / (stop - first)
     return monitor.Fed(
-        step, partitioning.put(batch, partitioning.batch_sharding(self._mesh)),
-        self._source.tasks(step), rows,
-        {side: int(np.count_nonzero(x)) for side, x in sides.items()},
-        {side: x.size for side, x in sides.items()})
+        step, partitioning.put_rows(batch, self._mesh, first, rows),
+        self._source.tally(step), rows,
+        {side: round(scale * np.count_nonzero(x)) for side, x in sides.items()},
+        {side: round(scale * x.size) for side, x in sides.items()})
 
   def _train(self, state: TrainState, checkpointer: checkpoints.Checkpointer) -> TrainState:
     step_fn = make_train_step(
@@ -218,7 +229,7 @@ class Trainer:
             last_checkpoint=lambda: checkpointer.newest_folder)
         for fed in feeder:
           state, metrics = step_fn(state, fed.arrays)
-          self._tasks.update(fed.tasks)
+          self._tally.update(fed.tally)
           watch.add(fed, metrics)
           done = fed.step + 1
           stop = self._told_to_stop(done, checkpointer)
@@ -248,10 +259,10 @@ class Trainer:
 
   def _save(self, state: TrainState, checkpointer: checkpoints.Checkpointer) -> None:
     checkpointer.save(
-        state, {'fingerprint': self._source.fingerprint, 'tasks': dict(self._tasks)})
+        state, {'fingerprint': self._source.fingerprint, 'tally': dict(self._tally)})
     if jax.process_index() == 0:
-      logs.write_text(self._model_dir / 'train' / 'tasks.json',
-                      json.dumps(self._tasks, indent=2, sort_keys=True) + '\n')
+      logs.write_text(self._model_dir / 'train' / 'audit.json',
+                      json.dumps(self._source.audit(self._tally), indent=1) + '\n')
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ class Fed(NamedTuple):
 
   step: int
   arrays: Mapping[str, jax.Array]
-  tasks: Mapping[str, int]
+  tally: Mapping[str, int]
   rows: int
   tokens: Mapping[str, int]
   places: Mapping[str, int]
@@ -129,10 +129,20 @@ class Monitor:
   def _check_finite(self, fed: Fed, values: Mapping[str, float]) -> None:
     for name, what in (('loss', 'loss'), ('gradient_norm', 'gradient')):
       if not math.isfinite(values[name]):
-        mix = ', '.join(f'{task} {n}' for task, n in sorted(fed.tasks.items()))
+        mix = ', '.join(f'{task} {n}' for task, n in sorted(_examples(fed.tally).items()))
         raise errors.UserError(
             f'the {what} is not finite in step {fed.step + 1}',
             where=f'batch {fed.step}, whose examples are: {mix}',
             got=values[name], expected='a finite number',
             hint=f"last good checkpoint: {self._last_checkpoint() or 'none'}; "
                  'a lower learning rate may help')
+
+
+def _examples(tally: Mapping[str, int]) -> dict[str, int]:
+  """Examples of each task, from counts named 'task/template/examples'."""
+  found = collections.Counter()
+  for key, count in tally.items():
+    task, _, quantity = key.rpartition('/')
+    if quantity == 'examples':
+      found[task.rpartition('/')[0]] += count
+  return dict(found)

@@ -132,7 +132,7 @@ class PretrainSource:
   def __init__(self, batch_size: int, seed: int,
                vocabulary: str | os.PathLike[str] = BASE / 'sentencepiece.model',
                stages: Sequence[Stage] = STAGES):
-    self._batch_size, self._seed, self._stages = batch_size, seed, stages
+    self.batch_size, self._seed, self._stages = batch_size, seed, stages
     self._ends = list(itertools.accumulate(stage.steps for stage in stages[:-1]))
     self._spm = sentencepiece.SentencePieceProcessor(model_file=str(vocabulary))
     self._sentinel = self._spm.vocab_size() + EXTRA_IDS - 1
@@ -143,8 +143,11 @@ class PretrainSource:
     digest.update(repr((batch_size, seed, told)).encode())
     self.fingerprint = digest.hexdigest()
 
-  def tasks(self, step: int) -> dict[str, int]:
-    return {'mini_prose': self._batch_size}
+  def tally(self, step: int) -> dict[str, int]:
+    return {'steps': 1, 'mini_prose/0/examples': self.batch_size}
+
+  def audit(self, counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(counts)
 
   def pair(self, rng: random.Random, stage: Stage) -> Pair:
     """One document as inputs and targets, both ending in EOS."""
@@ -182,25 +185,26 @@ class PretrainSource:
     rate, mask = rng.uniform(0.0, 0.3), self._sentinel - (EXTRA_IDS - 1)
     return [mask if rng.random() < rate else i for i in ids], list(ids)
 
-  def batch(self, step: int) -> dict[str, np.ndarray]:
-    """[batch, length] arrays under SeqIO's feature-converter names."""
+  def batch(self, step: int, rows: tuple[int, int] | None = None) -> dict[str, np.ndarray]:
+    """[batch, length] arrays under SeqIO's feature-converter names, or the rows (first, stop)."""
     rng = random.Random(f'{self._seed}/{step}')
     stage = self._stages[bisect.bisect_right(self._ends, step)]
     row = stage.feature_lengths
     pairs, used = [], np.zeros(2, np.int64)
-    while (used <= np.multiply(row, self._batch_size)).all():
+    while (used <= np.multiply(row, self.batch_size)).all():
       pair = self.pair(rng, stage)
       lengths = list(map(len, pair))
       if all(np.less_equal(lengths, row)):
         pairs.append(pair)
         used += lengths
     lengths = np.array([list(map(len, pair)) for pair in pairs], np.int32)
-    rows = packing.fill_rows(lengths, row, self._batch_size)
-    order = np.argsort(rows, kind='stable')
+    placed = packing.fill_rows(lengths, row, self.batch_size)
+    order = np.argsort(placed, kind='stable')
     inputs, targets = (
         np.concatenate([np.array(pairs[i][side], np.int32) for i in order]) for side in (0, 1))
-    starts = np.searchsorted(rows[order], np.arange(self._batch_size + 1))
-    return packing.batch_arrays(inputs, targets, lengths[order], starts, row, packed=True)
+    starts = np.searchsorted(placed[order], np.arange(self.batch_size + 1))
+    batch = packing.batch_arrays(inputs, targets, lengths[order], starts, row, packed=True)
+    return {k: v[slice(*(rows or (None,)))] for k, v in batch.items()}
 
 
 @dataclasses.dataclass
