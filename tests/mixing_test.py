@@ -7,6 +7,7 @@ from scipy import stats
 
 from flanjax.errors import UserError
 from flanjax.input import draws, manifest as manifest_lib
+from flanjax.input.changing import ChangingSource
 from flanjax.input.mixing import Mixing
 from flanjax.input.mixture import open_mixture
 
@@ -164,6 +165,33 @@ def test_1836_tasks_of_all_sizes_are_laid_out_at_once(tmp_path):
   for start in range(0, schedule.end, 1 << 20):
     counts += np.bincount(schedule(start, min(start + (1 << 20), schedule.end)).tasks, minlength=1_836)
   assert counts.tolist() == (2 * sizes).tolist()
+
+
+def test_a_mixture_that_takes_over_begins_with_its_own_first_batch(path):
+  one, two = _open(path), _open(path, weights={'few': 1, '*': 1})
+  both = ChangingSource({0: one, 30: two})
+  for step, expected in ((0, one.batch(0)), (29, one.batch(29)), (30, two.batch(0)), (45, two.batch(15))):
+    for name, array in both.batch(step).items():
+      assert np.array_equal(array, expected[name])
+  assert both.batch(31, (2, 4))['encoder_input_tokens'].shape == (2, 64)
+  assert both.fingerprint != ChangingSource({0: one, 31: two}).fingerprint
+  counts = collections.Counter()
+  for step in range(60):
+    counts.update(both.tally(step))
+  found = both.audit(counts)
+  assert found['steps'] == 60 and found['test']['p'] > 0.01
+  few = next(t for t in found['tasks'] if t['dataset'] == 'few')
+  assert few['drawn'] == pytest.approx(few['expected'], abs=0.03) and 0.2 < few['expected'] < 0.4
+
+
+def test_mixtures_that_cannot_follow_each_other_are_refused(path):
+  one = _open(path)
+  with pytest.raises(UserError, match='first step'):
+    ChangingSource({5: one})
+  with pytest.raises(UserError, match='same batch_size'):
+    ChangingSource({0: one, 5: _open(path, batch_size=8)})
+  with pytest.raises(UserError, match='ends before'):
+    ChangingSource({0: _open(path, max_epochs=1, at_end='stop'), 10_000: one})
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,8 @@ class TrainRun:
   on_missing: str = 'error'
   holdout: str | None = None
   pack: bool = True
+  mixing: Any = None
+  mixture_changes: Mapping[int, str] | None = None
   eval_period: int = 0
   eval_steps: int = 20
 
@@ -61,6 +63,10 @@ class TrainRun:
     self.random_seed = 0 if self.random_seed is None else self.random_seed
     _check_number('random_seed', self.random_seed, 0)
     check_lengths(self.task_feature_lengths, 'TrainRun')
+    for step, name in (self.mixture_changes or {}).items():
+      _check_number('a step of mixture_changes', step, 1)
+      if not isinstance(name, str):
+        raise UserError('mixture_changes must name mixtures.', where='TrainRun', got=repr(name))
     check_choice('ON_MISSING', self.on_missing, ON_MISSING)
 
   @property
@@ -103,8 +109,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-  from flanjax import gin_files
-
   if not args.gin_file:
     raise UsageError('No configuration is given.', where='flanjax train', expected=(
         '--gin_file=models/t5_1_1/tiny.gin --gin_file=runs/finetune.gin'))
@@ -112,14 +116,22 @@ def run(args: argparse.Namespace) -> int:
 
   partitioning.initialize_distributed(
       args.coordinator_address, args.process_count, args.process_index)
+  settings = configure(args)
+  initial = find_checkpoint(settings.initial_checkpoint_path)
+  common.writable(settings.model_dir)
+  manifest = prepared(settings)
+  return _train(args, settings, manifest, initial)
+
+
+def configure(args: argparse.Namespace) -> TrainRun:
+  """The run that a command line describes. Reads gin files and no other."""
+  from flanjax import gin_files
+
   config = gin_files.load(args.gin_file, args.gin_bindings, common.search_paths(args))
   _apply_flags(args)
   settings = _construct(vocab_size=gin_files.macro('VOCAB_SIZE') or 32128)
-  initial = find_checkpoint(settings.initial_checkpoint_path)
-  common.writable(settings.model_dir)
   settings.module = [*settings.modules, *args.module, *config.modules]
-  manifest = prepared(settings)
-  return _train(args, settings, manifest, initial)
+  return settings
 
 
 def _apply_flags(args: argparse.Namespace) -> None:
@@ -198,18 +210,22 @@ def _train(
   from flanjax import terminal
   from flanjax.commands import validation
   from flanjax.input import manifest as manifest_lib
-  from flanjax.input import mixture
   from flanjax.training import checkpoints
 
   manifest = manifest_lib.load(manifest_path)
   holdout = _holdout(settings, manifest)
+  later = {}
+  for step, name in (settings.mixture_changes or {}).items():
+    later[step] = prepared(dataclasses.replace(settings, mixture_or_task_name=name))
+    _holdout(dataclasses.replace(settings, holdout=holdout), manifest_lib.load(later[step]))
   # The configuration written down is that of the run, not that of the first look at it.
   settings = dataclasses.replace(
       _construct(-(-manifest.vocab_size // _VOCAB_MULTIPLE) * _VOCAB_MULTIPLE),
       module=settings.module)
-  source = mixture.open_mixture(
-      manifest_path, batch_size=settings.batch_size, seed=settings.random_seed,
-      feature_lengths=settings.task_feature_lengths, pack=settings.pack)
+  source = _source(settings, {0: manifest_path, **later})
+  if source.num_batches is not None and source.num_batches < settings.total_steps:
+    terminal.note(f'the mixture ends after {source.num_batches:,} steps, and training with it')
+    settings = dataclasses.replace(settings, total_steps=source.num_batches)
   folder = pathlib.Path(settings.model_dir).expanduser().absolute()
   fresh = not any((folder / checkpoints.FOLDER).glob('[0-9]*'))
   params = checkpoints.restore_params(initial)[0] if initial and fresh else None
@@ -241,6 +257,20 @@ def _train(
                        'manifest': str(manifest_path)},
                 f'trained to step {int(state.step)}: {folder}')
   return 0
+
+
+def _source(settings: TrainRun, manifests: Mapping[int, pathlib.Path]) -> Any:
+  """Batches of the mixtures that hold from each step on."""
+  from flanjax.input import changing, mixing, mixture
+
+  parts = {
+      step: mixture.open_mixture(
+          path, batch_size=settings.batch_size, seed=settings.random_seed,
+          feature_lengths=settings.task_feature_lengths, pack=settings.pack,
+          mixing=settings.mixing or mixing.Mixing())
+      for step, path in manifests.items()
+  }
+  return parts[0] if len(parts) == 1 else changing.ChangingSource(parts)
 
 
 def _validation_source(settings: TrainRun) -> Any:

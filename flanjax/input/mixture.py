@@ -147,10 +147,14 @@ class MixtureSource:
     rows = self.rows(step)
     return {'steps': 1} | audit_lib.tally(self._names, rows.tasks, self._planner.index_of(rows))
 
+  def promised(self, steps: int) -> np.ndarray:
+    """The part of the draws of the first batches that each task should have, float64 [tasks]."""
+    return self._planner.expected(steps)
+
   def audit(self, counts: Mapping[str, int]) -> dict[str, Any]:
     """What the tallies of the first steps, added up, say; see `audit.audit`."""
     places = {side: self.batch_size * self.feature_lengths[side] for side in SIDES}
-    expected = self._planner.expected(counts.get('steps', 0))
+    expected = self.promised(counts.get('steps', 0))
     found = audit_lib.audit(counts, self.manifest.tasks, expected, places)
     known = {'mixture': self.manifest.mixture, 'split': self.manifest.split,
              'batch_size': self.batch_size, 'feature_lengths': self.feature_lengths}
