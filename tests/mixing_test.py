@@ -1,12 +1,15 @@
 import collections
+import json
 
 import numpy as np
 import prepared_data
 import pytest
 from scipy import stats
 
+from flanjax import cli
 from flanjax.errors import UserError
 from flanjax.input import draws, manifest as manifest_lib
+from flanjax.input import plan as plan_lib
 from flanjax.input.changing import ChangingSource
 from flanjax.input.mixing import Mixing
 from flanjax.input.mixture import open_mixture
@@ -182,6 +185,34 @@ def test_a_mixture_that_takes_over_begins_with_its_own_first_batch(path):
   assert found['steps'] == 60 and found['test']['p'] > 0.01
   few = next(t for t in found['tasks'] if t['dataset'] == 'few')
   assert few['drawn'] == pytest.approx(few['expected'], abs=0.03) and 0.2 < few['expected'] < 0.4
+
+
+@pytest.mark.parametrize('settings', [{}, {'size': 'examples', 'temperature': 3.0},
+                                      {'max_epochs': {'few': 2, '*': 1}, 'at_end': 'stop'}])
+def test_a_plan_foretells_what_an_audit_finds(path, settings):
+  source = _open(path, **settings)
+  foretold = plan_lib.plan(source, 80)
+  counts = collections.Counter()
+  for step in range(foretold['steps']):
+    counts.update(source.tally(step))
+  found = source.audit(counts)
+  assert foretold['steps'] == min(80, source.num_batches or 80)
+  assert foretold['examples'] == pytest.approx(found['examples'], rel=0.04)
+  assert foretold['targets'] == pytest.approx(found['tokens']['targets'], rel=0.06)
+  for row in foretold['tasks']:
+    task = next(t for t in found['tasks'] if t['task'] == row['task'])
+    assert row['epochs'] == pytest.approx(task['epochs'], rel=0.1)
+  assert sum(r['target_share'] for r in foretold['tasks']) == pytest.approx(1)
+
+
+def test_the_plan_verb_reads_a_manifest_without_preparing(path, capsys):
+  argv = ['mixtures', 'plan', str(path), '--steps', '20', '--batch_size', '16', '--inputs_length', '64',
+          '--targets_length', '16', '--weights', 'few=1', '--weights', '*=1', '--json']
+  assert cli.main(argv) == 0
+  found = json.loads(capsys.readouterr().out)
+  assert found['tasks'][0]['dataset'] == 'few' and found['tasks'][0]['share'] == pytest.approx(0.5)
+  assert cli.main([*argv, '--max_epochs', 'few=x']) == 2
+  assert 'expected: NAME=NUMBER' in capsys.readouterr().err
 
 
 def test_mixtures_that_cannot_follow_each_other_are_refused(path):

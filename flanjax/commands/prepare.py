@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import pathlib
+from collections.abc import Mapping, Sequence
 
 from flanjax import terminal
 from flanjax.commands import common
@@ -47,6 +48,20 @@ def run(args: argparse.Namespace) -> int:
   common.answer(args, {'manifest': str(path.absolute())},
                 f'{_table(manifest)}\n\nprepared: {path}')
   return 0
+
+
+def in_a_child(
+    mixture: str, lengths: Mapping[str, int], split: str = 'train', vocabulary: str | None = None,
+    output_dir: str | None = None, on_missing: str = 'error', modules: Sequence[str] = (),
+    from_gin: bool = False,
+) -> pathlib.Path:
+  """The manifest of a mixture, prepared by a process of its own: this one needs no TensorFlow."""
+  argv = ['prepare', mixture, '--split', split, '--on_missing', on_missing,
+          '--inputs_length', str(lengths['inputs']), '--targets_length', str(lengths['targets']),
+          *common.repeat('--module', modules), *(['--from_gin'] if from_gin else [])]
+  for flag, value in (('--vocabulary', vocabulary), ('--output_dir', output_dir)):
+    argv += [flag, value] if value else []
+  return pathlib.Path(common.run_child(argv)['manifest'])
 
 
 def _prepare(args: argparse.Namespace, lengths: dict[str, int]) -> pathlib.Path:

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flanjax.commands import common
+from flanjax.commands import common, prepare
 from flanjax.errors import UsageError, UserError, nearest
 
 ON_MISSING = ('error', 'skip')
@@ -191,15 +191,10 @@ def prepared(settings: TrainRun, split: str = 'train') -> pathlib.Path:
   name = settings.mixture_or_task_name
   if name.endswith('.json'):
     return pathlib.Path(name).expanduser().absolute()
-  lengths = settings.task_feature_lengths
-  argv = ['prepare', name, '--from_gin', '--split', split, '--on_missing', settings.on_missing,
-          '--inputs_length', str(lengths['inputs']), '--targets_length', str(lengths['targets']),
-          *common.repeat('--module', settings.modules)]
-  if settings.vocabulary:
-    argv += ['--vocabulary', settings.vocabulary]
-  if settings.prepared_dir:
-    argv += ['--output_dir', settings.prepared_dir]
-  return pathlib.Path(common.run_child(argv)['manifest'])
+  return prepare.in_a_child(
+      name, settings.task_feature_lengths, split, vocabulary=settings.vocabulary,
+      output_dir=settings.prepared_dir, on_missing=settings.on_missing, modules=settings.modules,
+      from_gin=True)
 
 
 def _train(
