@@ -116,6 +116,24 @@ def writable(folder: str | os.PathLike[str]) -> pathlib.Path:
   return path
 
 
+def write_text(path: pathlib.Path, text: str) -> None:
+  """Writes a file, whole or not at all.
+
+  Raises:
+    UserError: it cannot be written.
+  """
+  temporary = path.with_name(f'.{path.name}-{os.getpid()}')
+  try:
+    temporary.write_text(text)
+    os.replace(temporary, path)
+  except OSError as e:
+    raise UserError('A file cannot be written.', where=str(path.absolute()),
+                    got=e.strerror or str(e)) from e
+  finally:
+    with contextlib.suppress(OSError):
+      temporary.unlink(missing_ok=True)
+
+
 def answer(args: argparse.Namespace, data: Any, text: str) -> None:
   """Prints the answer of a verb: `data` as JSON where asked for, else `text`."""
   print(json.dumps(data, indent=2, ensure_ascii=False) if args.json else text, flush=True)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
+import os
+import pathlib
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -33,14 +36,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                  '  flanjax mixtures list flan_diversity\n')
   common.example(show, text)
   _add_plan(actions)
+  _add_lock(actions)
   for action in (listing, show):
     common.add_flags(action, *(['holdout'] if action is listing else []),
                      'module', 'json', 'workdir')
 
 
 def run(args: argparse.Namespace) -> int:
-  if args.action == 'plan':
-    return _plan(args)
+  if args.action in ('plan', 'lock', 'diff'):
+    return {'plan': _plan, 'lock': _lock, 'diff': _diff}[args.action](args)
   common.load_tasks(args.module)
   return {'list': _list, 'show': _show}[args.action](args)
 
@@ -131,8 +135,6 @@ def _add_plan(actions: Any) -> None:
   plan.add_argument('mixture', help='a mixture, a SeqIO task, or the manifest of prepared data')
   plan.add_argument('--steps', type=int, default=1_000, metavar='N', help='default: 1,000')
   plan.add_argument('--batch_size', type=int, default=128, metavar='N', help='rows (default: 128)')
-  plan.add_argument('--inputs_length', type=int, default=512, metavar='N', help='default: 512')
-  plan.add_argument('--targets_length', type=int, default=128, metavar='N', help='default: 128')
   plan.add_argument('--no_pack', action='store_true', help='one example in a row')
   plan.add_argument('--size', default='rates', help="what rates are made of: 'rates' (those of the "
                     "mixture), 'examples' or 'target_tokens'")
@@ -143,15 +145,74 @@ def _add_plan(actions: Any) -> None:
   plan.add_argument('--max_epochs', action='append', default=[], metavar='[NAME=]X',
                     help='epochs at most, of everything or of a task or cluster')
   plan.add_argument('--at_end', default='repeat', help="'repeat' or 'stop'")
-  plan.add_argument('--vocabulary', help="'mini', 'bytes', 't5' or a SentencePiece model")
-  plan.add_argument('--output_dir', metavar='DIR', help='where prepared data is kept')
-  plan.add_argument('--on_missing', choices=('error', 'skip'), default='error',
-                    help='what to do about tasks whose data is missing (default: error)')
+  _add_prepare_flags(plan)
   common.add_flags(plan, 'module', 'json', 'seed', 'workdir')
 
 
-def _plan(args: argparse.Namespace) -> int:
+def _add_prepare_flags(parser: Any) -> None:
+  parser.add_argument('--inputs_length', type=int, default=512, metavar='N', help='default: 512')
+  parser.add_argument('--targets_length', type=int, default=128, metavar='N', help='default: 128')
+  parser.add_argument('--vocabulary', help="'mini', 'bytes', 't5' or a SentencePiece model")
+  parser.add_argument('--output_dir', metavar='DIR', help='where prepared data is kept')
+  parser.add_argument('--on_missing', choices=('error', 'skip'), default='error',
+                      help='what to do about tasks whose data is missing (default: error)')
+
+
+def _manifest(args: argparse.Namespace) -> str | os.PathLike[str]:
+  """The manifest named, or that of the mixture named, prepared where it is not yet."""
   from flanjax.commands import prepare
+
+  if args.mixture.endswith('.json'):
+    return args.mixture
+  lengths = {'inputs': args.inputs_length, 'targets': args.targets_length}
+  return prepare.in_a_child(
+      args.mixture, lengths, split=getattr(args, 'split', 'train'), vocabulary=args.vocabulary,
+      output_dir=args.output_dir, on_missing=args.on_missing, modules=args.module)
+
+
+def _add_lock(actions: Any) -> None:
+  lock = actions.add_parser('lock', help='write down what a mixture came from and came to')
+  common.example(lock, '  flanjax mixtures lock mini_holdout_nli_train --output nli.lock.json\n'
+                 '  flanjax prepare mini_holdout_nli_train --locked nli.lock.json\n')
+  lock.add_argument('mixture', help='a mixture, a SeqIO task, or the manifest of prepared data')
+  lock.add_argument('--split', default='train', help='default: train')
+  lock.add_argument('--output', metavar='FILE', help='default: MIXTURE.lock.json')
+  _add_prepare_flags(lock)
+  common.add_flags(lock, 'module', 'json', 'workdir')
+  diff = actions.add_parser('diff', help='what is different between two locks')
+  common.example(diff, '  flanjax mixtures diff old.lock.json new.lock.json\n')
+  for name in ('old', 'new'):
+    diff.add_argument(name, help='a lock file, or the manifest of prepared data')
+  common.add_flags(diff, 'json')
+
+
+def _lock(args: argparse.Namespace) -> int:
+  from flanjax.input import lock, manifest
+
+  made = lock.lock(manifest.load(_manifest(args)))
+  path = pathlib.Path(args.output or f"{made['mixture']}.lock.json").expanduser()
+  common.write_text(path, lock.dumps(made))
+  common.answer(args, {'lock': str(path.absolute())}, f"{len(made['tasks'])} tasks: {path}")
+  return 0
+
+
+def _diff(args: argparse.Namespace) -> int:
+  from flanjax.input import lock, manifest
+
+  def read(path: str) -> dict[str, Any]:
+    try:
+      return lock.load(path)
+    except UserError as e:
+      with contextlib.suppress(UserError):
+        return lock.lock(manifest.load(path))
+      raise e
+
+  lines = lock.drift(read(args.old), read(args.new))
+  common.answer(args, lines, '\n'.join(lines) or 'no difference')
+  return 1 if lines else 0
+
+
+def _plan(args: argparse.Namespace) -> int:
   from flanjax.input import mixing, mixture, plan
 
   lengths = {'inputs': args.inputs_length, 'targets': args.targets_length}
@@ -161,13 +222,8 @@ def _plan(args: argparse.Namespace) -> int:
       size=args.size, cap=args.cap, temperature=args.temperature,
       weights=_numbers(args.weights, '--weights') or None, max_epochs=_epochs(args.max_epochs),
       at_end=args.at_end)
-  path = args.mixture
-  if not path.endswith('.json'):
-    path = prepare.in_a_child(
-        args.mixture, lengths, vocabulary=args.vocabulary, output_dir=args.output_dir,
-        on_missing=args.on_missing, modules=args.module)
   source = mixture.open_mixture(
-      path, batch_size=args.batch_size, seed=args.seed or 0, feature_lengths=lengths,
+      _manifest(args), batch_size=args.batch_size, seed=args.seed or 0, feature_lengths=lengths,
       pack=not args.no_pack, mixing=settings)
   found = plan.plan(source, args.steps)
   common.answer(args, found, _plan_text(found))

@@ -28,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('--output_dir', metavar='DIR', help='default: WORKDIR/prepared')
   parser.add_argument('--on_missing', choices=('error', 'skip'), default='error',
                       help='what to do about tasks whose data is missing (default: error)')
+  parser.add_argument('--locked', metavar='FILE',
+                      help='refuse what differs from a lock (flanjax mixtures lock)')
   parser.add_argument('--num_workers', type=int, metavar='N', help='default: all cores')
   # Set by `flanjax train`, whose users know settings by their gin names.
   parser.add_argument('--from_gin', action='store_true', help=argparse.SUPPRESS)
@@ -73,7 +75,7 @@ def _prepare(args: argparse.Namespace, lengths: dict[str, int]) -> pathlib.Path:
     return prepare.prepare(
         args.mixture, lengths, split=args.split, output_dir=args.output_dir,
         vocabulary=args.vocabulary, modules=tuple(args.module), num_workers=args.num_workers,
-        on_missing=args.on_missing, progress=progress)
+        on_missing=args.on_missing, progress=progress, lock=args.locked)
 
 
 def _in_gin_terms(e: UserError) -> UserError:

@@ -24,9 +24,11 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from flanjax.data import fingerprints, mixtures, prepared_task, specs, vocabularies
+from flanjax.data import fingerprints, mixtures, prepared_task, sources, specs, vocabularies
 from flanjax.data.prepared_task import Job
+from flanjax.data.specs import TaskSpec
 from flanjax.errors import UserError, nearest
+from flanjax.input import lock as lock_lib
 from flanjax.input import manifest as manifest_lib
 from flanjax.input.manifest import FORMAT_VERSION, SIDES
 
@@ -52,6 +54,7 @@ def prepare(
     on_missing: str = 'error',
     progress: Progress | None = None,
     download: bool = True,
+    lock: str | os.PathLike | None = None,
 ) -> pathlib.Path:
   """Prepares a mixture; tasks that are there already are kept.
 
@@ -67,13 +70,15 @@ def prepare(
     on_missing: 'error', or 'skip' to leave out tasks whose data is not there.
     progress: called with (examples done, examples in all, task).
     download: whether missing data may be downloaded.
+    lock: a lock file that the mixture must agree with; see `input.lock`.
 
   Returns:
     the mixture's manifest.
 
   Raises:
     UserError: a name, length or choice is unknown or out of range; data is missing; a split is
-      empty; the folder cannot be written; a task fails on an example, which is named.
+      empty; the folder cannot be written; a task fails on an example, which is named; the mixture
+      is not what its lock says (nothing is prepared where that is known before).
   """
   _check_arguments(sequence_length, num_workers)
   if vocabulary:
@@ -84,9 +89,30 @@ def prepare(
   rates = mixtures.mixture_rates(mixture_or_task, skip=list(skipped))
   root = _writable(pathlib.Path(output_dir or default_output_dir()))
   jobs = [_job(name, split, lengths, root) for name in rates]
-  sizes = {j.name: _num_input_examples(j) for j in jobs}
+  locked = lock_lib.load(lock) if lock else None
+  if locked:
+    _check_lock(locked, lock, mixture_or_task, split, lengths, rates, jobs)
+  sizes = {j.name: j.entry['num_input_examples'] for j in jobs}
   entries = _run_all(jobs, sizes, tuple(modules), num_workers, progress or (lambda *a: None))
-  return _write_mixture(root, mixture_or_task, split, lengths, rates, jobs, entries, skipped)
+  path = _write_mixture(root, mixture_or_task, split, lengths, rates, jobs, entries, skipped)
+  if locked:
+    lock_lib.refuse_drift(locked, lock_lib.lock(manifest_lib.load(path)), os.fspath(lock))
+  return path
+
+
+def _check_lock(
+    locked: Mapping[str, Any],
+    path: str | os.PathLike,
+    mixture: str,
+    split: str,
+    lengths: Mapping[str, int],
+    rates: Mapping[str, mixtures.MixRate],
+    jobs: Sequence[Job],
+) -> None:
+  """Refuses what is known to differ from a lock before anything is prepared."""
+  tasks = {j.name: lock_lib.before({**j.entry, 'rate': rates[j.name].rate}) for j in jobs}
+  about = {'mixture': mixture, 'split': split, 'sequence_length': dict(lengths), 'tasks': tasks}
+  lock_lib.refuse_drift(locked, about, os.fspath(path))
 
 
 def _check_arguments(lengths: Mapping[str, int], num_workers: int | None) -> None:
@@ -138,10 +164,17 @@ def _missing(mixture: str, download: bool) -> dict[str, str]:
   owners = {n: specs.parse_task_name(n).spec for n in names}
   by_spec = {s.name: s for s in owners.values()}
   reasons = {name: specs.check_available(spec) for name, spec in by_spec.items()}
-  if any(reasons.values()) and download and _online():
-    absent = [by_spec[name] for name, reason in reasons.items() if reason]
-    reasons |= {s.name: specs.check_available(s, download=True) for s in absent}
+  absent = [by_spec[name] for name, reason in reasons.items() if reason and download]
+  if absent and not _online():
+    absent = [spec for spec in absent if _all_by_hand(spec)]
+  reasons |= {s.name: specs.check_available(s, download=True) for s in absent}
   return {n: reasons[s.name] for n, s in owners.items() if reasons[s.name]}
+
+
+def _all_by_hand(spec: TaskSpec) -> bool:
+  """Whether data is made from files fetched by hand alone: they may be here, without a network."""
+  origin = sources.origin(spec.source)
+  return origin.obtained == sources.BY_HAND and origin.download_bytes is None
 
 
 def _online() -> bool:
@@ -193,17 +226,15 @@ def _job(name: str, split: str, lengths: Mapping[str, int], root: pathlib.Path) 
           'cluster': spec.cluster if spec else '',
           'fingerprint': fingerprint,
           'hashes': hashes,
+          'source': sources.named(task.source if spec is None else spec.source),
+          'licence': spec.licence if spec else '',
+          'num_input_examples': task.num_input_examples(split) or 0,
       },
   )
 
 
 def _file_name(name: str) -> str:
   return re.sub(r'[^\w.-]', '_', name)
-
-
-def _num_input_examples(job: Job) -> int:
-  """Examples before filtering, to tell progress by; 0 when unknown."""
-  return seqio.TaskRegistry.get(job.name).num_input_examples(job.split) or 0
 
 
 def _run_all(
@@ -334,6 +365,7 @@ def _write_mixture(
   tasks = [
       {
           **entries[j.name],
+          **j.entry,
           'rate': rates[j.name].rate,
           'share': rates[j.name].share,
           'path': os.path.relpath(j.folder, folder),

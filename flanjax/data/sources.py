@@ -56,6 +56,11 @@ def origin(source: seqio.DataSource) -> Origin:
   return Origin(name, version, BY_HAND if steps else BY_ITSELF, total, steps)
 
 
+def named(source: seqio.DataSource) -> str:
+  """'super_glue/rte:1.0.2' for TFDS, else what kind of source it is."""
+  return ' + '.join(tfds_names(source)) if is_tfds(source) else type(source).__name__
+
+
 def _builders_by_code(source: seqio.TfdsDataSource) -> Iterator[tfds.core.DatasetBuilder]:
   """The builders, made from their code: of data that is here, TFDS would give one that reads it."""
   loader = source.tfds_dataset
@@ -84,7 +89,7 @@ def splits(source: seqio.DataSource) -> dict[str, str]:
   """
   if is_tfds(source):
     mapped = source.tfds_dataset._split_map or {}
-    return {split: getattr(part, 'split', part) for split, part in mapped.items()}
+    return {k: part if isinstance(part, str) else part.split for k, part in mapped.items()}
   return {split: split for split in source.splits}
 
 

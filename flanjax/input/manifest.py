@@ -76,6 +76,9 @@ class PreparedTask:
     truncated: examples of which a side was cut.
     templates: template number -> examples.
     hashes: of the spec, its templates, the vocabulary and the source, to tell what changed.
+    source: the data set and its version.
+    licence: its terms.
+    num_input_examples: rows of the split before filters; 0 when unknown.
   """
 
   name: str
@@ -92,6 +95,9 @@ class PreparedTask:
   truncated: int
   templates: Mapping[str, int]
   hashes: Mapping[str, str]
+  source: str = ''
+  licence: str = ''
+  num_input_examples: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
