@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('--num_workers', type=int, metavar='N', help='default: all cores')
   # Set by `flanjax train`, whose users know settings by their gin names.
   parser.add_argument('--from_gin', action='store_true', help=argparse.SUPPRESS)
-  common.add_flags(parser, 'module', 'json', 'workdir')
+  common.add_flags(parser, 'module', 'templates', 'json', 'workdir')
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,7 +67,7 @@ def in_a_child(
 
 
 def _prepare(args: argparse.Namespace, lengths: dict[str, int]) -> pathlib.Path:
-  common.load_tasks(args.module, args.vocabulary)
+  common.load_tasks(args.module, args.vocabulary, args.templates)
   from flanjax.data import prepare
 
   muted = contextlib.nullcontext() if args.debug else common.native_code_muted()

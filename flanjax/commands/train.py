@@ -42,6 +42,7 @@ class TrainRun:
   random_seed: int | None = 0
   prepared_dir: str | None = None
   on_missing: str = 'error'
+  use_prepared: bool = True
   holdout: str | None = None
   pack: bool = True
   mixing: Any = None
@@ -119,8 +120,8 @@ def run(args: argparse.Namespace) -> int:
   settings = configure(args)
   initial = find_checkpoint(settings.initial_checkpoint_path)
   common.writable(settings.model_dir)
-  manifest = prepared(settings)
-  return _train(args, settings, manifest, initial)
+  data = _Data.prepared(settings) if settings.use_prepared else _Data.streamed(settings)
+  return _train(args, settings, data, initial)
 
 
 def configure(args: argparse.Namespace) -> TrainRun:
@@ -183,12 +184,14 @@ def mini_base() -> pathlib.Path:
   return next((r / 'mini/base' for r in roots if (r / 'mini/base').is_dir()), roots[0] / 'mini/base')
 
 
-def prepared(settings: TrainRun, split: str = 'train') -> pathlib.Path:
+def prepared(
+    settings: TrainRun, split: str = 'train', name: str | None = None
+) -> pathlib.Path:
   """The manifest of the run's mixture, prepared by a child where it is not there yet.
 
   `mixture_or_task_name` may be the path of a manifest, for hosts without TensorFlow.
   """
-  name = settings.mixture_or_task_name
+  name = name or settings.mixture_or_task_name
   if name.endswith('.json'):
     return pathlib.Path(name).expanduser().absolute()
   return prepare.in_a_child(
@@ -197,27 +200,70 @@ def prepared(settings: TrainRun, split: str = 'train') -> pathlib.Path:
       from_gin=True)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Data:
+  """What a run reads.
+
+  Attributes:
+    manifests: of the mixtures that hold from each step on; what is known of a streamed one.
+    source: TrainRun -> its batches.
+    validation: TrainRun -> batches of the validation split, or None.
+  """
+
+  manifests: Mapping[int, Any]
+  source: Callable[[TrainRun], Any]
+  validation: Callable[[TrainRun], Any]
+
+  @classmethod
+  def prepared(cls, settings: TrainRun) -> _Data:
+    """Prepared data; a child prepares what is missing."""
+    from flanjax.input import manifest as manifest_lib
+
+    names = {0: settings.mixture_or_task_name, **(settings.mixture_changes or {})}
+    paths = {step: prepared(settings, name=name) for step, name in names.items()}
+    manifests = {step: manifest_lib.load(path) for step, path in paths.items()}
+    return cls(manifests, lambda run: _source(run, paths), _validation_source)
+
+  @classmethod
+  def streamed(cls, settings: TrainRun) -> _Data:
+    """SeqIO's own pipeline, in this process: it needs TensorFlow."""
+    if settings.mixture_changes or settings.mixing not in (None, type(settings.mixing)()):
+      raise UserError('Streamed mixtures are mixed by SeqIO, at their registered rates.',
+                      where='USE_PREPARED = False', got='MIXTURE_CHANGES or mixing.Mixing',
+                      expected='neither of them')
+    common.load_tasks(settings.modules, settings.vocabulary)
+    from flanjax.data import prepare as prepare_lib
+    from flanjax.data import streaming
+
+    name = settings.mixture_or_task_name
+    skipped = prepare_lib.tasks_to_skip(name, settings.on_missing)
+    open_stream = functools.partial(
+        streaming.StreamingSource, name, batch_size=settings.batch_size, pack=settings.pack,
+        feature_lengths=settings.task_feature_lengths, skipped=skipped)
+    source = open_stream(seed=settings.random_seed)
+    validation = lambda run: open_stream(
+        seed=0, split='validation', shuffle=False) if run.eval_period else None
+    return cls({0: source.manifest}, lambda run: source, validation)
+
+
 def _train(
-    args: argparse.Namespace, settings: TrainRun, manifest_path: pathlib.Path, initial: str | None
+    args: argparse.Namespace, settings: TrainRun, data: _Data, initial: str | None
 ) -> int:
   import gin
 
   from flanjax import terminal
   from flanjax.commands import validation
-  from flanjax.input import manifest as manifest_lib
   from flanjax.training import checkpoints
 
-  manifest = manifest_lib.load(manifest_path)
+  manifest = data.manifests[0]
   holdout = _holdout(settings, manifest)
-  later = {}
-  for step, name in (settings.mixture_changes or {}).items():
-    later[step] = prepared(dataclasses.replace(settings, mixture_or_task_name=name))
-    _holdout(dataclasses.replace(settings, holdout=holdout), manifest_lib.load(later[step]))
+  for later in data.manifests.values():
+    _holdout(dataclasses.replace(settings, holdout=holdout), later)
   # The configuration written down is that of the run, not that of the first look at it.
   settings = dataclasses.replace(
       _construct(-(-manifest.vocab_size // _VOCAB_MULTIPLE) * _VOCAB_MULTIPLE),
       module=settings.module)
-  source = _source(settings, {0: manifest_path, **later})
+  source = data.source(settings)
   if source.num_batches is not None and source.num_batches < settings.total_steps:
     terminal.note(f'the mixture ends after {source.num_batches:,} steps, and training with it')
     settings = dataclasses.replace(settings, total_steps=source.num_batches)
@@ -226,14 +272,14 @@ def _train(
   params = checkpoints.restore_params(initial)[0] if initial and fresh else None
   if fresh and not initial:
     terminal.note('No INITIAL_CHECKPOINT_PATH: training begins at random parameters.')
-  validation_source = _validation_source(settings)
+  validation_source = data.validation(settings)
   make_trainer = functools.partial(
       settings.trainer_cls, settings.model, settings.optimizer, model_dir=folder,
       batch_source=source, mesh=settings.mesh, seed=settings.random_seed, initial_params=params,
       model_info={'vocabulary': manifest.vocabulary,
                   'vocabulary_fingerprint': manifest.vocabulary_fingerprint})
   describe = functools.partial(
-      _describe, folder, settings, manifest, holdout, initial, gin.operative_config_str())
+      _describe, folder, settings, data, holdout, initial, gin.operative_config_str())
   # A run that cannot be resumed with these settings keeps the description that it has.
   if fresh:
     describe()
@@ -249,7 +295,7 @@ def _train(
     terminal.note(f'stopped at step {int(state.step)}; the same command goes on from there')
     return 130
   common.answer(args, {'model_dir': str(folder), 'step': int(state.step),
-                       'manifest': str(manifest_path)},
+                       'manifest': str(manifest.path)},
                 f'trained to step {int(state.step)}: {folder}')
   return 0
 
@@ -294,15 +340,17 @@ def _holdout(settings: TrainRun, manifest: Any) -> str | None:
   return holdout
 
 
-def _describe(folder, settings, manifest, holdout, initial, config: str) -> None:
+def _describe(folder, settings, data, holdout, initial, config: str) -> None:
   """Writes config.gin and run.json: what it takes to repeat the run, and to evaluate it."""
   import jax
 
   if jax.process_index():
     return
+  manifest = data.manifests[0]
   description = {
       'mixture': manifest.mixture,
-      'mixture_manifest': os.path.abspath(manifest.path),
+      'mixture_manifest': os.path.abspath(manifest.path) if manifest.path else None,
+      'mixture_changes': {step: m.mixture for step, m in data.manifests.items() if step},
       'holdout': holdout,
       'vocabulary': manifest.vocabulary,
       'vocabulary_fingerprint': manifest.vocabulary_fingerprint,

@@ -10,10 +10,11 @@ import json
 import os
 import pathlib
 import platform
+import shutil
 import signal
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -46,6 +47,19 @@ class BatchSource(Protocol):
 
   def audit(self, counts: Mapping[str, int]) -> dict[str, Any]:
     """What the tallies of all steps so far, added up, say: plain data."""
+    ...
+
+
+@runtime_checkable
+class StatefulSource(Protocol):
+  """A source whose batches come in order, from a state that is kept beside the checkpoints."""
+
+  def save(self, folder: os.PathLike[str], step: int) -> None:
+    """Writes what it takes to go on with batch `step`."""
+    ...
+
+  def restore(self, folder: os.PathLike[str], step: int) -> None:
+    """Goes on with batch `step`."""
     ...
 
 
@@ -218,6 +232,8 @@ class Trainer:
     step_fn = make_train_step(
         self._model, self._optimizer, seed=self._seed, num_microbatches=self._num_microbatches)
     start = int(state.step)
+    if start and isinstance(self._source, StatefulSource):
+      self._source.restore(self._stream_folder(start), start)
     log = logs.MetricLog(self._model_dir / 'train', start) if jax.process_index() == 0 else None
     feeder = Prefetcher(self._feed, start, self._total_steps)
     try:
@@ -257,7 +273,20 @@ class Trainer:
       return False
     return self._signal is not None
 
+  def _stream_folder(self, step: int) -> pathlib.Path:
+    return self._model_dir / 'stream' / str(step) / f'host_{jax.process_index()}'
+
+  def _save_stream(self, step: int) -> None:
+    """Writes the state of a source that has one, and removes those whose checkpoints are gone."""
+    self._source.save(self._stream_folder(step), step)
+    kept = {p.name for p in (self._model_dir / checkpoints.FOLDER).glob('[0-9]*')}
+    for folder in (self._model_dir / 'stream').iterdir():
+      if folder.name not in kept and folder.name != str(step):
+        shutil.rmtree(folder, ignore_errors=True)
+
   def _save(self, state: TrainState, checkpointer: checkpoints.Checkpointer) -> None:
+    if isinstance(self._source, StatefulSource):
+      self._save_stream(int(state.step))
     checkpointer.save(
         state, {'fingerprint': self._source.fingerprint, 'tally': dict(self._tally)})
     if jax.process_index() == 0:
