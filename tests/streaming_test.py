@@ -139,6 +139,6 @@ def test_a_trainer_goes_on_with_a_stream_as_if_never_stopped(tmp_path):
   jax.tree.map(np.testing.assert_array_equal, _train(tmp_path / 'parts', 11), whole)
   # A checkpoint that is being deleted may keep its state until the next one.
   steps = {int(p.name) for p in (tmp_path / 'parts' / 'stream').iterdir()}
-  assert {9, 11} <= steps <= {7, 9, 11}
+  assert {9, 11} <= steps and 3 not in steps
   audit = [json.loads((tmp_path / run / 'train' / 'audit.json').read_text()) for run in ('whole', 'parts')]
   assert audit[0] == audit[1] and audit[0]['steps'] == 11 and audit[0]['examples'] == 88

@@ -277,11 +277,12 @@ class Trainer:
     return self._model_dir / 'stream' / str(step) / f'host_{jax.process_index()}'
 
   def _save_stream(self, step: int) -> None:
-    """Writes the state of a source that has one, and removes those whose checkpoints are gone."""
+    """Writes the state of a source that has one, and removes those older than all checkpoints."""
     self._source.save(self._stream_folder(step), step)
-    kept = {p.name for p in (self._model_dir / checkpoints.FOLDER).glob('[0-9]*')}
+    found = (self._model_dir / checkpoints.FOLDER).glob('[0-9]*')
+    oldest = min((int(p.name) for p in found if p.name.isdigit()), default=0)
     for folder in (self._model_dir / 'stream').iterdir():
-      if folder.name not in kept and folder.name != str(step):
+      if int(folder.name) < oldest:
         shutil.rmtree(folder, ignore_errors=True)
 
   def _save(self, state: TrainState, checkpointer: checkpoints.Checkpointer) -> None:
