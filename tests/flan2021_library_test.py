@@ -5,10 +5,10 @@ import difflib
 import itertools
 import re
 
+import flan2021_examples
 import numpy as np
 import pytest
 import seqio
-import tensorflow as tf
 import tensorflow_datasets as tfds
 
 import flanjax.tasks.flan2021  # noqa: F401
@@ -115,37 +115,29 @@ def test_templates_are_cleanly_typed(name):
     assert text.count('"') % 2 == 0
 
 
-# Where a column is an index into others, random numbers will not do.
-HAND_MADE = {
-    'hellaswag': {'activity_label': 'Washing', 'context': 'A man [step] takes a brush. he',
-                  'endings': ['sleeps.', 'paints it.', 'cleans the pot.', 'flies.'], 'label': 2},
-    'story_cloze': {'context': 'Ann lost her key.', 'endings': ['She got in.', 'She called Bob.'], 'label': 2},
-    'wsc273': {'text': 'The cup missed the box, as it was small.', 'option1_normalized': 'The cup',
-               'option2_normalized': 'The box', 'pronoun_start': 27, 'pronoun_end': 29,
-               'pronoun_text': 'it', 'label': 1},
-    'winogrande': {'sentence': 'Ann thanked Bea, as _ had helped.', 'option1': 'Ann', 'option2': 'Bea', 'label': 1},
-    'wsc': {'text': 'Ann thanked Bea, as she had helped.', 'span1_text': 'Bea', 'span2_text': 'she',
-            'span2_index': 4, 'label': 1},
+# Answers that a column gives as an index into others; random numbers will not do there.
+INDEXED = {
+    'hellaswag': 'can put in a spoon of soda to loosen the stains. Leave it for an hour.',
+    'story_cloze': 'She called Bob and waited on the steps.',
+    'wsc273': 'the box was too small.',
+    'winogrande': 'Bea had cooked it all day.',
+    'wsc': 'yes',
 }
-ANSWERS = {'hellaswag': 'cleans the pot.', 'story_cloze': 'She called Bob.', 'wsc273': 'The box was small.',
-           'winogrande': 'Bea had helped.', 'wsc': 'yes'}
 
 
-@pytest.mark.parametrize('name', HAND_MADE)
+@every_task
 def test_every_template_renders_on_an_example_by_hand(name):
-  spec = specs.get(name)
-  fields = spec.fields({k: tf.constant(v) for k, v in HAND_MADE[name].items()})
-  plain = {k: [o.decode() for o in tf.convert_to_tensor(v).numpy()] if k == 'options'
-              else tf.convert_to_tensor(v).numpy().decode() for k, v in fields.items()}
-  assert plain['answer'] == ANSWERS[name]
-  assert plain['answer'] in plain['options']
-  for template in spec.templates:
-    inputs, targets = template.render(plain)
-    assert inputs and targets
-    assert template.inverted or targets == ANSWERS[name]
+  fields = flan2021_examples.fields(name)
+  assert fields['answer'] == INDEXED.get(name, fields['answer'])
+  assert name not in CLASSIFICATION or fields['answer'] in fields['options']
+  for template in specs.get(name).templates:
+    inputs, targets = template.render(fields)
+    assert inputs == inputs.strip() and targets == targets.strip() and targets
+    assert template.inverted or targets == fields['answer']
+    assert not re.search(r'[?!.]"?[?.]', inputs.replace('...', '')), 'punctuation is doubled'
 
 
-@pytest.mark.parametrize('name', [n for n in NAMES if n not in HAND_MADE])
+@pytest.mark.parametrize('name', [n for n in NAMES if n not in INDEXED])
 def test_every_template_renders_on_data_of_the_right_features(name, monkeypatch):
   # Random data seldom passes a filter, and its answers are not among its options.
   monkeypatch.setattr(preprocessors, '_answer_checks', lambda *unused: [])

@@ -21,6 +21,11 @@ def test_label_ids_give_minus_one_for_anything_else():
   assert [label_id(t) for t in ('no', ' yes ', 'Yes', '')] == [0, 1, -1, -1]
 
 
+def test_several_lists_name_the_same_labels():
+  label_id = postprocessors.label_ids(['no', 'yes'], ['different', 'the same'])
+  assert [label_id(t) for t in ('no', 'the same', 'different', 'same')] == [0, 1, 0, -1]
+
+
 def test_to_float_gives_minus_one_for_text():
   assert [postprocessors.to_float(t) for t in ('3.5', 'x')] == [3.5, -1.0]
 

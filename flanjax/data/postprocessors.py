@@ -37,9 +37,12 @@ def rank(text: str, example=None, is_target: bool = False) -> Option | str:
   return Option(idx, bool(example['is_correct']), int(example['num_options']))
 
 
-def label_ids(classes: Sequence[str]) -> Callable[..., int]:
-  """A postprocessor: text -> its index among `classes`, -1 for anything else."""
-  ids = {name.strip(): i for i, name in enumerate(classes)}
+def label_ids(*classes: Sequence[str]) -> Callable[..., int]:
+  """A postprocessor: text -> its index among `classes`, -1 for anything else.
+
+  Several lists name the same classes in other words: label_ids(['no', 'yes'], ['bad', 'good']).
+  """
+  ids = {name.strip(): i for names in classes for i, name in enumerate(names)}
 
   def label_id(text: str, example=None, is_target: bool = False) -> int:
     del example, is_target

@@ -14,8 +14,10 @@ from flanjax.tasks.flan2021 import paraphrase
 from flanjax.tasks.flan2021 import reading_comprehension
 from flanjax.tasks.flan2021 import reading_comprehension_commonsense
 from flanjax.tasks.flan2021 import sentiment
+from flanjax.tasks.flan2021 import splits
 from flanjax.tasks.flan2021 import struct_to_text
 from flanjax.tasks.flan2021 import summarization
 from flanjax.tasks.flan2021 import translation
 
 mixtures.register_suite_mixtures('flan2021')
+splits.register_mixtures()

@@ -44,6 +44,16 @@ def pick(options: Sequence[str] | tf.Tensor, index: tf.Tensor) -> tf.Tensor:
   return tf.gather(tf.convert_to_tensor(options), index)
 
 
+def labels(options: Sequence[str], index: tf.Tensor, words: Sequence[str]) -> dict[str, tf.Tensor]:
+  """`options` and `answer`, and the same in words that end a sentence, for continuations."""
+  return {
+      'options': options,
+      'answer': pick(options, index),
+      'options_word': words,
+      'answer_word': pick(words, index),
+  }
+
+
 def as_question(text: tf.Tensor) -> tf.Tensor:
   """On one line, with a question mark at the end: queries are typed without."""
   return tf.strings.regex_replace(one_line(text), r'[ ?]*\z', '') + '?'

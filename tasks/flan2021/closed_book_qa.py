@@ -66,7 +66,9 @@ ARC_TEMPLATES = [
     ),
 ]
 
-for name, config in (('arc_easy', 'ARC-Easy'), ('arc_challenge', 'ARC-Challenge')):
+for name, config, size in (
+    ('arc_easy', 'ARC-Easy', 2_040), ('arc_challenge', 'ARC-Challenge', 910)
+):  # fmt: skip
   register(
       TaskSpec(
           name=name,
@@ -75,8 +77,13 @@ for name, config in (('arc_easy', 'ARC-Easy'), ('arc_challenge', 'ARC-Challenge'
           fields=arc_fields,
           filter_fn=has_four_choices,
           templates=ARC_TEMPLATES,
+          continuations=[
+              Template('Question: {question}\nAnswer:', '{answer}', ranks=True),
+              Template('{question}', '{answer}', ranks=True),
+          ],
           metric_fns=[metrics.accuracy],
           suite=SUITE,
+          num_train_examples=size,
           citation='Clark et al. 2018, the AI2 Reasoning Challenge',
           licence='CC BY-SA 4.0',
       )
@@ -125,8 +132,10 @@ register(
         source=held_back('natural_questions_open:1.0.0', 200),
         fields=natural_questions_fields,
         templates=NATURAL_QUESTIONS_TEMPLATES,
+        continuations=[Template('Q: {question}\nA:', '{answer}')],
         metric_fns=[metrics.trivia_qa],
         suite=SUITE,
+        num_train_examples=87_720,
         citation='Kwiatkowski et al. 2019, Natural Questions; Lee et al. 2019, Latent Retrieval '
         'for Weakly Supervised Open Domain Question Answering',
         licence='CC BY-SA 3.0',
@@ -183,8 +192,10 @@ register(
         source=held_back('trivia_qa/rc.nocontext:1.1.0', 200),
         fields=trivia_qa_fields,
         templates=TRIVIA_QA_TEMPLATES,
+        continuations=[Template('Question: {question}\nAnswer:', '{answer}')],
         metric_fns=[metrics.trivia_qa],
         suite=SUITE,
+        num_train_examples=138_180,
         citation='Joshi et al. 2017, TriviaQA: A Large Scale Distantly Supervised Challenge '
         'Dataset for Reading Comprehension',
         licence='not stated',

@@ -11,11 +11,12 @@ from flanjax.tasks.flan2021._common import SUITE, held_back, one_line, pick, tfd
 def copa_fields(example):
   """Fields: the event `premise`, and `question`, which is 'cause' or 'effect'.
 
-  `opening` is the premise without its full stop and `link` the words that join it to the
-  option; `reverse` is the other one of 'cause' and 'effect'.
+  `opening` is the premise without its full stop, `link` the words that join it to the option and
+  `answer_clause` the option as they do; `reverse` is the other one of 'cause' and 'effect'.
   """
   premise = one_line(example['premise'])
   options = tf.stack([one_line(example['choice1']), one_line(example['choice2'])])
+  clauses = _clauses(options)
   is_cause = example['question'] == 'cause'
   return {
       'premise': premise,
@@ -27,7 +28,17 @@ def copa_fields(example):
       'link': tf.where(is_cause, 'because', 'and so'),
       'options': options,
       'answer': pick(options, example['label']),
+      'options_clause': clauses,
+      'answer_clause': pick(clauses, example['label']),
   }
+
+
+def _clauses(sentences: tf.Tensor) -> tf.Tensor:
+  """Without their capitals: none of them begins with a name."""
+  begins_with_i = tf.strings.regex_full_match(sentences, r"I\b.*")
+  first = tf.strings.lower(tf.strings.substr(sentences, 0, 1, unit='UTF8_CHAR'))
+  rest = tf.strings.regex_replace(sentences, r'\A.', '')
+  return tf.where(begins_with_i, sentences, tf.strings.join([first, rest]))
 
 
 COPA_TEMPLATES = [
@@ -43,7 +54,7 @@ COPA_TEMPLATES = [
     ),
     Template(
         'Join the beginning of this sentence to the ending that suits it better.\n\n'
-        '{opening}, {link} ...\n\n{options_}',
+        '{opening} {link} ...\n\n{options_}',
         '{answer}',
     ),
     Template(
@@ -77,8 +88,13 @@ register(
         source=held_back('super_glue/copa:1.0.2', 50),
         fields=copa_fields,
         templates=COPA_TEMPLATES,
+        continuations=[
+            Template('{opening} {link}', '{answer_clause}', ranks=True, suffix='_clause'),
+        ],
+        plain='{premise}\n{question}\n{options_}',
         metric_fns=[metrics.accuracy],
         suite=SUITE,
+        num_train_examples=350,
         citation='Roemmele et al. 2011, Choice of Plausible Alternatives; '
         'Wang et al. 2019, SuperGLUE',
         licence='not stated',
@@ -146,8 +162,13 @@ register(
         source=held_back('piqa:1.0.0', 100),
         fields=piqa_fields,
         templates=PIQA_TEMPLATES,
+        continuations=[
+            Template('{goal}', '{answer}', ranks=True),
+            Template('Aim: {goal}\nWay to get there:', '{answer}', ranks=True),
+        ],
         metric_fns=[metrics.accuracy],
         suite=SUITE,
+        num_train_examples=16_010,
         citation='Bisk et al. 2020, PIQA: Reasoning about Physical Commonsense',
         licence='not stated',
     )
@@ -230,8 +251,14 @@ register(
         fields=hellaswag_fields,
         filter_fn=has_label,
         templates=HELLASWAG_TEMPLATES,
+        continuations=[
+            Template('{context}', '{answer}', ranks=True),
+            Template('{topic}\n\n{context}', '{answer}', ranks=True),
+        ],
+        plain='{context}\n{options_}',
         metric_fns=[metrics.accuracy],
         suite=SUITE,
+        num_train_examples=39_700,
         citation='Zellers et al. 2019, HellaSwag: Can a Machine Really Finish Your Sentence?',
         licence='MIT',
     )
@@ -296,8 +323,10 @@ register(
         ),
         fields=story_cloze_fields,
         templates=STORY_CLOZE_TEMPLATES,
+        continuations=[Template('{context}', '{answer}', ranks=True)],
         metric_fns=[metrics.accuracy],
         suite=SUITE,
+        num_train_examples=1_670,
         citation='Mostafazadeh et al. 2016, A Corpus and Cloze Evaluation for Deeper '
         'Understanding of Commonsense Stories',
         licence='not stated',

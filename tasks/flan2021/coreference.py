@@ -6,9 +6,10 @@ import seqio
 import tensorflow as tf
 
 from flanjax.data import TaskSpec, Template, metrics, register
-from flanjax.tasks.flan2021._common import SUITE, held_back, one_line, pick, tfds_source
+from flanjax.tasks.flan2021._common import SUITE, held_back, labels, one_line, pick, tfds_source
 
 WSC_OPTIONS = ['no', 'yes']
+WSC_WORDS = ['wrong', 'right']
 
 
 def definite_pronoun_resolution_fields(example):
@@ -78,8 +79,10 @@ register(
         ),
         fields=definite_pronoun_resolution_fields,
         templates=DEFINITE_PRONOUN_RESOLUTION_TEMPLATES,
+        continuations=[Template('{sentence} Here "{pronoun}" refers to', '{answer}', ranks=True)],
         metric_fns=[metrics.accuracy],
         suite=SUITE,
+        num_train_examples=1_120,
         citation='Rahman and Ng 2012, Resolving Complex Cases of Definite Pronouns',
         licence='not stated',
     )
@@ -166,8 +169,10 @@ register(
         fields=winogrande_fields,
         filter_fn=has_context,
         templates=WINOGRANDE_TEMPLATES,
+        continuations=[Template('{context}', '{answer}', ranks=True)],
         metric_fns=[metrics.accuracy],
         suite=SUITE,
+        num_train_examples=40_190,
         citation='Sakaguchi et al. 2020, WinoGrande',
         licence='CC BY',
     )
@@ -191,8 +196,7 @@ def wsc_fields(example):
       'text': one_line(tf.strings.reduce_join(words, separator=' ')),
       'noun': one_line(example['span1_text']),
       'pronoun': pronoun,
-      'options': WSC_OPTIONS,
-      'answer': pick(WSC_OPTIONS, example['label']),
+      **labels(WSC_OPTIONS, example['label'], WSC_WORDS),
   }
 
 
@@ -253,11 +257,26 @@ register(
         source=held_back('super_glue/wsc:1.0.2', 50),
         fields=wsc_fields,
         templates=WSC_TEMPLATES,
+        continuations=[
+            Template(
+                '{text}\n\nQ: Is *{pronoun}* the same as "{noun}" here?\nA:',
+                '{answer}',
+                ranks=True,
+            ),
+            Template(
+                '{text}\n\nTo take *{pronoun}* for "{noun}" in this text would be',
+                '{answer_word}',
+                ranks=True,
+                suffix='_word',
+            ),
+        ],
+        plain='{text}\n{noun}\n{options_}',
         metric_fns=[metrics.accuracy],
         suite=SUITE,
         # See wnli, in cluster nli: the same texts.
         lineage=['winograd_schema'],
         overlaps=['wnli'],
+        num_train_examples=500,
         citation='Levesque et al. 2012, The Winograd Schema Challenge; '
         'Wang et al. 2019, SuperGLUE',
         licence='not stated',
@@ -333,6 +352,8 @@ register(
         source=seqio.TfdsDataSource('wsc273:1.0.0', splits={'test': 'test'}),
         fields=wsc273_fields,
         templates=WSC273_TEMPLATES,
+        continuations=[Template('{context}', '{answer}', ranks=True)],
+        plain='{text}\n{options_}',
         metric_fns=[metrics.accuracy],
         suite=SUITE,
         eval_only=True,

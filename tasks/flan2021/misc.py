@@ -81,8 +81,10 @@ register(
         source=tfds_source('trec:1.0.0', 'train[:-200]', 'train[-200:]', 'test'),
         fields=trec_fields,
         templates=TREC_TEMPLATES,
+        continuations=[Template('Question: {question}\nKind of answer:', '{answer}', ranks=True)],
         metric_fns=[metrics.accuracy],
         suite=SUITE,
+        num_train_examples=5_250,
         citation='Li and Roth 2002, Learning Question Classifiers',
         licence='not stated',
     )
@@ -126,7 +128,7 @@ COLA_TEMPLATES = [
         '{answer}',
     ),
     Template(
-        'Never mind whether the sentence is true or sensible. Is it well formed?\n\n'
+        'Never mind whether the sentence is true or sensible. Rate its form alone.\n\n'
         '{options_}\n\n{sentence}\n\nAnswer:',
         '{answer}',
     ),
@@ -150,8 +152,16 @@ register(
         source=held_back('glue/cola:2.0.0', 200),
         fields=cola_fields,
         templates=COLA_TEMPLATES,
+        continuations=[
+            Template(
+                '{sentence}\n\nBy the rules of English grammar, this sentence is',
+                '{answer}',
+                ranks=True,
+            ),
+        ],
         metric_fns=[metrics.accuracy],
         suite=SUITE,
+        num_train_examples=8_350,
         citation='Warstadt et al. 2019, Neural Network Acceptability Judgments; '
         'Wang et al. 2019, GLUE',
         licence='not stated',
@@ -233,10 +243,18 @@ register(
         source=held_back('super_glue/wic:1.0.2', 200),
         fields=wic_fields,
         templates=WIC_TEMPLATES,
+        continuations=[
+            Template(
+                '{sentence1}\n{sentence2}\n\nIn the two lines above, the word "{word}" has',
+                '{answer}',
+                ranks=True,
+            ),
+        ],
         metric_fns=[metrics.accuracy],
         suite=SUITE,
+        num_train_examples=5_220,
         citation='Pilehvar and Camacho-Collados 2019, WiC; Wang et al. 2019, SuperGLUE',
-        licence='not stated',
+        licence='CC BY-NC 4.0',
     )
 )
 
@@ -304,8 +322,10 @@ register(
         source=tfds_source('coqa:1.0.0', 'train[:-100]', 'train[-100:]', 'test'),
         fields=coqa_fields,
         templates=COQA_TEMPLATES,
+        continuations=[Template('{story}\n\nQuestions:\n{questions}\n\nAnswers:', '{answer}')],
         metric_fns=[metrics.squad],
         suite=SUITE,
+        num_train_examples=7_090,
         citation='Reddy et al. 2019, CoQA: A Conversational Question Answering Challenge',
         licence='mixed: CC BY-SA 4.0, Apache 2.0, MSR-LA, the terms of RACE',
     )
@@ -387,8 +407,12 @@ register(
         source=held_back('quac:1.0.0', 200),
         fields=quac_fields,
         templates=QUAC_TEMPLATES,
+        continuations=[
+            Template('{title}\n{section}\n\n{context}\n\nQ: {question}\nA:', '{answer}'),
+        ],
         metric_fns=[metrics.trivia_qa],
         suite=SUITE,
+        num_train_examples=83_360,
         citation='Choi et al. 2018, QuAC: Question Answering in Context',
         licence='CC BY-SA 4.0',
     )
@@ -452,8 +476,11 @@ register(
         source=held_back('math_dataset/algebra__linear_1d:1.0.0', 200, test='test'),
         fields=math_dataset_fields,
         templates=MATH_DATASET_TEMPLATES,
+        continuations=[Template('{equation}\n{variable} =', '{answer}')],
+        plain='{equation}',
         metric_fns=[metrics.accuracy],
         suite=SUITE,
+        num_train_examples=1_999_780,
         citation='Saxton et al. 2019, Analysing Mathematical Reasoning Abilities of Neural Models',
         licence='Apache 2.0',
     )
@@ -520,8 +547,10 @@ register(
         fields=true_case_fields,
         filter_fn=has_capitals,
         templates=TRUE_CASE_TEMPLATES,
+        continuations=[Template('Without capitals: {lower}\nWith capitals:', '{answer}')],
         metric_fns=[metrics.edit_distance],
         suite=SUITE,
+        num_train_examples=29_260,
         citation='Esplà et al. 2019, ParaCrawl',
         licence='CC0 1.0 (the collection, not the texts)',
     )
@@ -597,8 +626,10 @@ register(
         fields=fix_punct_fields,
         filter_fn=has_punctuation,
         templates=FIX_PUNCT_TEMPLATES,
+        continuations=[Template('Without punctuation: {no_punct}\nWith punctuation:', '{answer}')],
         metric_fns=[metrics.edit_distance],
         suite=SUITE,
+        num_train_examples=28_070,
         citation='Esplà et al. 2019, ParaCrawl',
         licence='CC0 1.0 (the collection, not the texts)',
     )
@@ -629,7 +660,7 @@ WORD_SEGMENT_TEMPLATES = [
         '{answer}',
     ),
     Template(
-        'can you make sense of "{no_space}"? if so please write it properly for me',
+        'can you make any sense of this?\n\n{no_space}\n\nif so please write it properly for me',
         '{answer}',
     ),
     Template(
@@ -654,8 +685,10 @@ register(
         ),
         fields=word_segment_fields,
         templates=WORD_SEGMENT_TEMPLATES,
+        continuations=[Template('Without spaces: {no_space}\nWith spaces:', '{answer}')],
         metric_fns=[metrics.edit_distance],
         suite=SUITE,
+        num_train_examples=30_000,
         citation='Esplà et al. 2019, ParaCrawl',
         licence='CC0 1.0 (the collection, not the texts)',
     )

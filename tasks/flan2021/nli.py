@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from flanjax.data import TaskSpec, Template, metrics, postprocessors, register
-from flanjax.tasks.flan2021._common import SUITE, held_back, one_line, pick, tfds_source
+from flanjax.tasks.flan2021._common import SUITE, held_back, labels, one_line, pick, tfds_source
 
-RTE_OPTIONS = ['yes', 'no']
-CB_OPTIONS = ['Yes', 'No', "It's impossible to say"]
-WNLI_OPTIONS = ['no', 'yes']
+RTE_OPTIONS, RTE_WORDS = ['yes', 'no'], ['true', 'false']
+CB_OPTIONS, CB_WORDS = ['Yes', 'No', "It's impossible to say"], ['true', 'false', 'uncertain']
+WNLI_OPTIONS, WNLI_WORDS = ['no', 'yes'], ['wrong', 'right']
 
 
 def rte_fields(example):
   return {
       'premise': one_line(example['premise']),
       'hypothesis': one_line(example['hypothesis']),
-      'options': RTE_OPTIONS,
-      'answer': pick(RTE_OPTIONS, example['label']),
+      **labels(RTE_OPTIONS, example['label'], RTE_WORDS),
   }
 
 
@@ -80,8 +79,22 @@ register(
         source=held_back('super_glue/rte:1.0.2', 200),
         fields=rte_fields,
         templates=RTE_TEMPLATES,
+        continuations=[
+            Template(
+                '{premise}\n\nQ: Do we know from this that the following is so? {hypothesis}\nA:',
+                '{answer}',
+                ranks=True,
+            ),
+            Template(
+                'Text: {premise}\nStatement: {hypothesis}\nGiven the text, the statement is',
+                '{answer_word}',
+                ranks=True,
+                suffix='_word',
+            ),
+        ],
         metric_fns=[metrics.accuracy],
         suite=SUITE,
+        num_train_examples=2_290,
         citation='Recognising Textual Entailment 1, 2, 3 and 5; Wang et al. 2019, SuperGLUE',
         licence='not stated',
     )
@@ -92,8 +105,7 @@ def cb_fields(example):
   return {
       'premise': one_line(example['premise']),
       'hypothesis': one_line(example['hypothesis']),
-      'options': CB_OPTIONS,
-      'answer': pick(CB_OPTIONS, example['label']),
+      **labels(CB_OPTIONS, example['label'], CB_WORDS),
   }
 
 
@@ -161,9 +173,23 @@ register(
         source=held_back('super_glue/cb:1.0.2', 50),
         fields=cb_fields,
         templates=CB_TEMPLATES,
+        continuations=[
+            Template(
+                '{premise}\n\nQ: So is it the case that {hypothesis}?\nA:',
+                '{answer}',
+                ranks=True,
+            ),
+            Template(
+                '{premise}\n\nTo go by this, the claim that {hypothesis} is',
+                '{answer_word}',
+                ranks=True,
+                suffix='_word',
+            ),
+        ],
         metric_fns=[metrics.accuracy, metrics.mean_3class_f1],
-        postprocess_fn=postprocessors.label_ids(CB_OPTIONS),
+        postprocess_fn=postprocessors.label_ids(CB_OPTIONS, CB_WORDS),
         suite=SUITE,
+        num_train_examples=200,
         citation='de Marneffe et al. 2019, The CommitmentBank; Wang et al. 2019, SuperGLUE',
         licence='not stated',
     )
@@ -174,8 +200,7 @@ def wnli_fields(example):
   return {
       'sentence1': one_line(example['sentence1']),
       'sentence2': one_line(example['sentence2']),
-      'options': WNLI_OPTIONS,
-      'answer': pick(WNLI_OPTIONS, example['label']),
+      **labels(WNLI_OPTIONS, example['label'], WNLI_WORDS),
   }
 
 
@@ -240,12 +265,26 @@ register(
         source=held_back('glue/wnli:2.0.0', 30),
         fields=wnli_fields,
         templates=WNLI_TEMPLATES,
+        continuations=[
+            Template(
+                '{sentence1}\nQ: Does it follow that this is so? {sentence2}\nA:',
+                '{answer}',
+                ranks=True,
+            ),
+            Template(
+                '{sentence1}\nThat is to say: {sentence2}\nPut like that, it is',
+                '{answer_word}',
+                ranks=True,
+                suffix='_word',
+            ),
+        ],
         metric_fns=[metrics.accuracy],
         suite=SUITE,
         # 324 of the 362 first sentences are texts of super_glue/wsc, training and validation
         # mixed, with the same thing asked of them. FLAN trains on one and tests on the other.
         lineage=['winograd_schema'],
         overlaps=['wsc'],
+        num_train_examples=600,
         citation='Levesque et al. 2012, The Winograd Schema Challenge; Wang et al. 2019, GLUE',
         licence='not stated',
     )
@@ -255,6 +294,7 @@ register(
 ANLI_OPTIONS = ['Yes', "It's impossible to say", 'No']
 # SNLI has the same options.
 MNLI_OPTIONS = ['yes', 'it is not possible to tell', 'no']
+THREE_WORDS = ['true', 'uncertain', 'false']
 QNLI_OPTIONS = ['yes', 'no']
 
 
@@ -262,8 +302,7 @@ def anli_fields(example):
   return {
       'context': one_line(example['context']),
       'hypothesis': one_line(example['hypothesis']),
-      'options': ANLI_OPTIONS,
-      'answer': pick(ANLI_OPTIONS, example['label']),
+      **labels(ANLI_OPTIONS, example['label'], THREE_WORDS),
   }
 
 
@@ -323,7 +362,7 @@ ANLI_TEMPLATES = [
     ),
 ]
 
-for level in ('r1', 'r2', 'r3'):
+for level, size in (('r1', 16_940), ('r2', 45_460), ('r3', 100_450)):
   register(
       TaskSpec(
           name=f'anli_{level}',
@@ -331,8 +370,22 @@ for level in ('r1', 'r2', 'r3'):
           source=tfds_source(f'anli/{level}:0.1.0', 'train', 'validation[:200]', 'test'),
           fields=anli_fields,
           templates=ANLI_TEMPLATES,
+          continuations=[
+              Template(
+                  '{context}\n\nQ: Is it correct to say this? {hypothesis}\nA:',
+                  '{answer}',
+                  ranks=True,
+              ),
+              Template(
+                  'Context: {context}\nClaim: {hypothesis}\nIn this context, the claim is',
+                  '{answer_word}',
+                  ranks=True,
+                  suffix='_word',
+              ),
+          ],
           metric_fns=[metrics.accuracy],
           suite=SUITE,
+          num_train_examples=size,
           citation='Nie et al. 2020, Adversarial NLI',
           licence='CC BY-NC 4.0',
       )
@@ -343,8 +396,7 @@ def mnli_fields(example):
   return {
       'premise': one_line(example['premise']),
       'hypothesis': one_line(example['hypothesis']),
-      'options': MNLI_OPTIONS,
-      'answer': pick(MNLI_OPTIONS, example['label']),
+      **labels(MNLI_OPTIONS, example['label'], THREE_WORDS),
   }
 
 
@@ -408,8 +460,22 @@ for name in ('mnli_matched', 'mnli_mismatched'):
           source=held_back('glue/mnli:2.0.0', 200, test=name.replace('mnli', 'validation')),
           fields=mnli_fields,
           templates=MNLI_TEMPLATES,
+          continuations=[
+              Template(
+                  '{premise}\nQ: Is this so as well? {hypothesis}\nA:',
+                  '{answer}',
+                  ranks=True,
+              ),
+              Template(
+                  'Known: {premise}\nRumoured: {hypothesis}\nFrom what is known, the rumour is',
+                  '{answer_word}',
+                  ranks=True,
+                  suffix='_word',
+              ),
+          ],
           metric_fns=[metrics.accuracy],
           suite=SUITE,
+          num_train_examples=392_500,
           citation='Williams et al. 2018, MultiNLI; Wang et al. 2019, GLUE',
           licence="mixed: OANC's licence, CC BY 3.0, CC BY-SA 3.0, public domain",
       )
@@ -483,8 +549,16 @@ register(
         source=held_back('glue/qnli:2.0.0', 200),
         fields=qnli_fields,
         templates=QNLI_TEMPLATES,
+        continuations=[
+            Template(
+                '{sentence}\n\nQ: Does that tell us the answer to what follows? {question}\nA:',
+                '{answer}',
+                ranks=True,
+            ),
+        ],
         metric_fns=[metrics.accuracy],
         suite=SUITE,
+        num_train_examples=104_540,
         citation='Rajpurkar et al. 2016, SQuAD; Wang et al. 2019, GLUE',
         licence='CC BY-SA 4.0',
     )
@@ -556,8 +630,22 @@ register(
         fields=mnli_fields,
         filter_fn=has_gold_label,
         templates=SNLI_TEMPLATES,
+        continuations=[
+            Template(
+                '{premise}\nQ: Is this what one sees there? {hypothesis}\nA:',
+                '{answer}',
+                ranks=True,
+            ),
+            Template(
+                'In the picture: {premise}\nSaid of it: {hypothesis}\nWhat is said is',
+                '{answer_word}',
+                ranks=True,
+                suffix='_word',
+            ),
+        ],
         metric_fns=[metrics.accuracy],
         suite=SUITE,
+        num_train_examples=549_360,
         citation='Bowman et al. 2015, the Stanford NLI corpus',
         licence='CC BY-SA 4.0',
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import tensorflow as tf
 
 from flanjax.data import TaskSpec, Template, metrics, postprocessors, register
-from flanjax.tasks.flan2021._common import SUITE, held_back, one_line, pick, tfds_source
+from flanjax.tasks.flan2021._common import SUITE, held_back, labels, one_line, tfds_source
 
 MRPC_OPTIONS = ['no', 'yes']
+# How two sentences are: 'In meaning, they are ...'
+LIKENESS = ['different', 'the same']
 STSB_OPTIONS = ['0', '1', '2', '3', '4', '5']
 
 
@@ -15,8 +17,7 @@ def mrpc_fields(example):
   return {
       'sentence1': one_line(example['sentence1']),
       'sentence2': one_line(example['sentence2']),
-      'options': MRPC_OPTIONS,
-      'answer': pick(MRPC_OPTIONS, example['label']),
+      **labels(MRPC_OPTIONS, example['label'], LIKENESS),
   }
 
 
@@ -85,9 +86,23 @@ register(
         source=held_back('glue/mrpc:2.0.0', 200),
         fields=mrpc_fields,
         templates=MRPC_TEMPLATES,
+        continuations=[
+            Template(
+                '{sentence1}\n{sentence2}\n\nQ: Do both sentences say the same thing?\nA:',
+                '{answer}',
+                ranks=True,
+            ),
+            Template(
+                'First: {sentence1}\nSecond: {sentence2}\nWhat they report is',
+                '{answer_word}',
+                ranks=True,
+                suffix='_word',
+            ),
+        ],
         metric_fns=[metrics.accuracy, metrics.f1_binary],
-        postprocess_fn=postprocessors.label_ids(MRPC_OPTIONS),
+        postprocess_fn=postprocessors.label_ids(MRPC_OPTIONS, LIKENESS),
         suite=SUITE,
+        num_train_examples=3_460,
         citation='Dolan and Brockett 2005, the Microsoft Research Paraphrase Corpus; '
         'Wang et al. 2019, GLUE',
         licence='not stated',
@@ -172,11 +187,19 @@ register(
         source=held_back('glue/stsb:2.0.0', 100),
         fields=stsb_fields,
         templates=STSB_TEMPLATES,
+        continuations=[
+            Template(
+                'First: {sentence1}\nSecond: {sentence2}\nSimilarity, from 0 to 5:',
+                '{answer}',
+                ranks=True,
+            ),
+        ],
         metric_fns=[metrics.pearson_spearman],
         postprocess_fn=postprocessors.to_float,
         suite=SUITE,
         # Its part MSRpar is taken from the Microsoft Research Paraphrase Corpus.
         lineage=['glue/mrpc'],
+        num_train_examples=5_640,
         citation='Cer et al. 2017, SemEval-2017 Task 1; Wang et al. 2019, GLUE',
         licence='mixed, see LICENSE.txt of the dataset',
     )
@@ -191,8 +214,7 @@ def paws_wiki_fields(example):
   return {
       'sentence1': one_line(example['sentence1']),
       'sentence2': one_line(example['sentence2']),
-      'options': PAWS_WIKI_OPTIONS,
-      'answer': pick(PAWS_WIKI_OPTIONS, example['label']),
+      **labels(PAWS_WIKI_OPTIONS, example['label'], LIKENESS),
   }
 
 
@@ -262,8 +284,22 @@ register(
         ),
         fields=paws_wiki_fields,
         templates=PAWS_WIKI_TEMPLATES,
+        continuations=[
+            Template(
+                '{sentence1}\n{sentence2}\n\nQ: Is that one fact, told twice?\nA:',
+                '{answer}',
+                ranks=True,
+            ),
+            Template(
+                'First: {sentence1}\nSecond: {sentence2}\nIn meaning, the two are',
+                '{answer_word}',
+                ranks=True,
+                suffix='_word',
+            ),
+        ],
         metric_fns=[metrics.accuracy],
         suite=SUITE,
+        num_train_examples=49_400,
         citation='Zhang et al. 2019, Paraphrase Adversaries from Word Scrambling',
         licence='free for any purpose, with acknowledgement of Google LLC',
     )
@@ -279,8 +315,7 @@ def qqp_fields(example):
   return {
       'question1': question('question1'),
       'question2': question('question2'),
-      'options': QQP_OPTIONS,
-      'answer': pick(QQP_OPTIONS, example['label']),
+      **labels(QQP_OPTIONS, example['label'], LIKENESS),
   }
 
 
@@ -322,7 +357,7 @@ QQP_TEMPLATES = [
     ),
     Template(
         'Disregard spelling, grammar and choice of words. Judge solely whether these questions '
-        'are identical in intent.\n\n{options_}\n\n- {question1}\n- {question2}\n\nJudgement:',
+        'are identical in intent.\n\n{options_}\n\n(a) {question1}\n(b) {question2}\n\nJudgement:',
         '{answer}',
     ),
     Template(
@@ -345,9 +380,23 @@ register(
         source=held_back('glue/qqp:2.0.0', 200),
         fields=qqp_fields,
         templates=QQP_TEMPLATES,
+        continuations=[
+            Template(
+                '{question1}\n{question2}\n\nQ: Is that one question, put in two ways?\nA:',
+                '{answer}',
+                ranks=True,
+            ),
+            Template(
+                'First: {question1}\nSecond: {question2}\nWhat they ask is',
+                '{answer_word}',
+                ranks=True,
+                suffix='_word',
+            ),
+        ],
         metric_fns=[metrics.accuracy, metrics.f1_binary],
-        postprocess_fn=postprocessors.label_ids(QQP_OPTIONS),
+        postprocess_fn=postprocessors.label_ids(QQP_OPTIONS, LIKENESS),
         suite=SUITE,
+        num_train_examples=363_640,
         citation='Iyer et al. 2017, Quora Question Pairs; Wang et al. 2019, GLUE',
         licence="Quora's terms of service (non-commercial)",
     )

@@ -60,8 +60,8 @@ MULTIRC_TEMPLATES = [
         '{answer}',
     ),
     Template(
-        '{options_}\n\nReply with one of the two. According to the article that follows, would '
-        'it be true to answer "{response}" to the question "{question}"?\n\n'
+        '{options_}\n\nReply with one of the two. According to the article that follows, is '
+        '"{response}" a true answer to this question? {question}\n\n'
         'Article: {paragraph}',
         '{answer}',
     ),
@@ -96,9 +96,17 @@ register(
         fields=multirc_fields,
         filter_fn=has_response,
         templates=MULTIRC_TEMPLATES,
+        continuations=[
+            Template(
+                '{paragraph}\n\nQuestion: {question}\nReply: {response}\nCorrect:',
+                '{answer}',
+                ranks=True,
+            ),
+        ],
         metric_fns=[metrics.multirc_f1],
         postprocess_fn=postprocessors.grouped_label_ids(MULTIRC_OPTIONS),
         suite=SUITE,
+        num_train_examples=27_040,
         citation='Khashabi et al. 2018, Looking Beyond the Surface; Wang et al. 2019, SuperGLUE',
         licence='not stated',
     )
@@ -178,8 +186,11 @@ register(
         source=held_back('bool_q:1.0.0', 200),
         fields=bool_q_fields,
         templates=BOOL_Q_TEMPLATES,
+        continuations=[Template('{passage}\n\nQ: {question}\nA:', '{answer}', ranks=True)],
+        plain='{passage}\n{question}\n{options_}',
         metric_fns=[metrics.accuracy],
         suite=SUITE,
+        num_train_examples=9_220,
         citation='Clark et al. 2019, BoolQ: Exploring the Surprising Difficulty of Natural '
         'Yes/No Questions',
         licence='CC BY-SA 3.0',
@@ -235,7 +246,7 @@ SQUAD_V1_TEMPLATES = [
         '{answer}',
     ),
     Template(
-        'Write something that one could ask about the text below, in such a way that the solution '
+        'Write something that one could ask about the text below, in such a way that the answer '
         'is "{answer}".\n\n{context}',
         '{question}',
     ),
@@ -252,8 +263,11 @@ register(
         source=held_back('squad/v1.1:3.0.0', 200),
         fields=squad_v1_fields,
         templates=SQUAD_V1_TEMPLATES,
+        continuations=[Template('{context}\n\nQuestion: {question}\nAnswer:', '{answer}')],
+        plain='{context}\n{question}',
         metric_fns=[metrics.squad],
         suite=SUITE,
+        num_train_examples=87_390,
         citation='Rajpurkar et al. 2016, SQuAD: 100,000+ Questions for Machine Comprehension of '
         'Text',
         licence='CC BY-SA 4.0',
@@ -336,8 +350,13 @@ register(
         source=held_back('squad/v2.0:3.0.0', 200),
         fields=squad_v2_fields,
         templates=SQUAD_V2_TEMPLATES,
+        continuations=[
+            Template('{context}\n\nQuestion: {question}\nAnswer, if there is one:', '{answer}'),
+        ],
+        plain='{context}\n{question}',
         metric_fns=[metrics.squad],
         suite=SUITE,
+        num_train_examples=130_110,
         citation="Rajpurkar et al. 2018, Know What You Don't Know: Unanswerable Questions for "
         'SQuAD',
         licence='CC BY-SA 4.0',
@@ -426,8 +445,10 @@ register(
         fields=drop_fields,
         filter_fn=has_answer,
         templates=DROP_TEMPLATES,
+        continuations=[Template('{passage}\n\nQ: {question}\nA:', '{answer}')],
         metric_fns=[metrics.squad],
         suite=SUITE,
+        num_train_examples=77_200,
         citation='Dua et al. 2019, DROP: A Reading Comprehension Benchmark Requiring Discrete '
         'Reasoning Over Paragraphs',
         licence='CC BY-SA 4.0',
@@ -498,8 +519,13 @@ register(
         source=tfds_source('openbookqa:0.1.0', 'train', 'validation[:200]', 'test'),
         fields=openbookqa_fields,
         templates=OPENBOOKQA_TEMPLATES,
+        continuations=[
+            Template('As we know, {fact}.\n\nQuestion: {question}\nAnswer:', '{answer}', ranks=True),
+            Template('{question}', '{answer}', ranks=True),
+        ],
         metric_fns=[metrics.accuracy],
         suite=SUITE,
+        num_train_examples=4_950,
         citation='Mihaylov et al. 2018, Can a Suit of Armor Conduct Electricity?',
         licence='not stated',
     )

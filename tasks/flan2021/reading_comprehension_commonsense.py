@@ -82,8 +82,10 @@ register(
         fields=cosmos_qa_fields,
         filter_fn=has_all_texts,
         templates=COSMOS_QA_TEMPLATES,
+        continuations=[Template('{context}\n\nQ: {question}\nA:', '{answer}', ranks=True)],
         metric_fns=[metrics.accuracy],
         suite=SUITE,
+        num_train_examples=25_060,
         citation='Huang et al. 2019, Cosmos QA: Machine Reading Comprehension with Contextual '
         'Commonsense Reasoning',
         licence='CC BY 4.0',
@@ -94,19 +96,22 @@ _GAP = '@placeholder'
 
 
 def record_fields(example):
-  """Fields of ReCoRD: `query` is a sentence with a gap, `opening` what stands before the gap.
+  """Fields of ReCoRD: `query` is a sentence with a gap, `opening` what stands before the gap, and
+  `unfinished` the passage with the opening after it.
 
   An option is a name from the passage with the rest of the query after it, as FLAN has it; an
   example has as many as the passage has names. The summary after the passage is left out.
   """
-  opening = tf.strings.regex_replace(example['query'], rf'(?s){_GAP}.*', ' ...')
+  passage = one_line(tf.strings.regex_replace(example['passage'], r'(?s)\n@highlight.*', ''))
+  opening = one_line(tf.strings.regex_replace(example['query'], rf'(?s){_GAP}.*', ''))
   rest = tf.strings.regex_replace(example['query'], rf'(?s)^.*?{_GAP}', '')
   options = one_line(tf.strings.join([example['entities'], rest]))
   answers = one_line(tf.strings.join([example['answers'], rest]))
   return {
-      'passage': one_line(tf.strings.regex_replace(example['passage'], r'(?s)\n@highlight.*', '')),
+      'passage': passage,
       'query': one_line(tf.strings.regex_replace(example['query'], _GAP, '___')),
-      'opening': one_line(opening),
+      'opening': one_line(opening + ' ...'),
+      'unfinished': tf.strings.strip(passage + '\n\n' + opening),
       'options': options,
       'answer': answers[0],
       'answers': answers,
@@ -171,6 +176,8 @@ register(
         source=held_back('super_glue/record:1.0.2', 200),
         fields=record_fields,
         templates=RECORD_TEMPLATES,
+        continuations=[Template('{unfinished}', '{answer}', ranks=True)],
+        plain='{passage}\n{query}\n{options_}',
         # The options of an example differ in their first words only, so that token F1 is high
         # for any of them: exact match is the headline.
         metric_fns=[metrics.trivia_qa],
@@ -179,6 +186,7 @@ register(
         # article with a name taken out.
         lineage=['cnn_dailymail'],
         overlaps=['cnn_dailymail'],
+        num_train_examples=100_520,
         citation='Zhang et al. 2018, ReCoRD: Bridging the Gap between Human and Machine '
         'Commonsense Reading Comprehension; Wang et al. 2019, SuperGLUE',
         licence='not stated',

@@ -5,16 +5,15 @@ from __future__ import annotations
 import tensorflow as tf
 
 from flanjax.data import TaskSpec, Template, metrics, register
-from flanjax.tasks.flan2021._common import SUITE, held_back, lines, one_line, pick
+from flanjax.tasks.flan2021._common import SUITE, held_back, labels, lines, one_line
 
-SENTIMENTS = ['negative', 'positive']
+SENTIMENTS, WORDS = ['negative', 'positive'], ['bad', 'good']
 
 
 def sst2_fields(example):
   return {
       'sentence': one_line(example['sentence']),
-      'options': SENTIMENTS,
-      'answer': pick(SENTIMENTS, example['label']),
+      **labels(SENTIMENTS, example['label'], WORDS),
   }
 
 
@@ -53,7 +52,7 @@ SST2_TEMPLATES = [
     ),
     Template(
         'thinking of watching this one tonight. somebody online says "{sentence}"\n'
-        'is that good or bad?\n{options_}',
+        'is that a negative or a positive opinion?\n{options_}',
         '{answer}',
     ),
     Template(
@@ -71,8 +70,18 @@ register(
         source=held_back('glue/sst2:2.0.0', 200),
         fields=sst2_fields,
         templates=SST2_TEMPLATES,
+        continuations=[
+            Template('{sentence}\n\nOn the whole, this review is', '{answer}', ranks=True),
+            Template(
+                '{sentence}\n\nIn a word, the film was',
+                '{answer_word}',
+                ranks=True,
+                suffix='_word',
+            ),
+        ],
         metric_fns=[metrics.accuracy],
         suite=SUITE,
+        num_train_examples=67_140,
         citation='Socher et al. 2013, the Stanford Sentiment Treebank; Wang et al. 2019, GLUE',
         licence='not stated',
     )
@@ -82,8 +91,7 @@ register(
 def imdb_reviews_fields(example):
   return {
       'review': lines(tf.strings.regex_replace(example['text'], r'<br\s*/?>', '\n')),
-      'options': SENTIMENTS,
-      'answer': pick(SENTIMENTS, example['label']),
+      **labels(SENTIMENTS, example['label'], WORDS),
   }
 
 
@@ -144,8 +152,18 @@ register(
         source=held_back('imdb_reviews/plain_text:1.0.0', 200, test='test'),
         fields=imdb_reviews_fields,
         templates=IMDB_REVIEWS_TEMPLATES,
+        continuations=[
+            Template('{review}\n\nOn the whole, this review is', '{answer}', ranks=True),
+            Template(
+                '{review}\n\nIn a word, the film was',
+                '{answer_word}',
+                ranks=True,
+                suffix='_word',
+            ),
+        ],
         metric_fns=[metrics.accuracy],
         suite=SUITE,
+        num_train_examples=24_800,
         citation='Maas et al. 2011, Learning Word Vectors for Sentiment Analysis',
         licence='not stated',
     )
@@ -167,8 +185,7 @@ def sentiment140_fields(example):
   is_positive = tf.cast(example['polarity'] > NEUTRAL_POLARITY, tf.int32)
   return {
       'tweet': one_line(tweet),
-      'options': SENTIMENTS,
-      'answer': pick(SENTIMENTS, is_positive),
+      **labels(SENTIMENTS, is_positive, WORDS),
   }
 
 
@@ -221,8 +238,13 @@ register(
         fields=sentiment140_fields,
         filter_fn=is_not_neutral,
         templates=SENTIMENT140_TEMPLATES,
+        continuations=[
+            Template('Tweet: {tweet}\nSentiment:', '{answer}', ranks=True),
+            Template('{tweet}\n\nIn a word, I feel', '{answer_word}', ranks=True, suffix='_word'),
+        ],
         metric_fns=[metrics.accuracy],
         suite=SUITE,
+        num_train_examples=1_599_800,
         citation='Go et al. 2009, Twitter Sentiment Classification using Distant Supervision',
         licence='not stated',
     )
@@ -238,8 +260,7 @@ def _unescaped(text: tf.Tensor) -> tf.Tensor:
 def yelp_polarity_reviews_fields(example):
   return {
       'review': lines(_unescaped(example['text'])),
-      'options': SENTIMENTS,
-      'answer': pick(SENTIMENTS, example['label']),
+      **labels(SENTIMENTS, example['label'], WORDS),
   }
 
 
@@ -301,8 +322,18 @@ register(
         fields=yelp_polarity_reviews_fields,
         filter_fn=has_review,
         templates=YELP_POLARITY_REVIEWS_TEMPLATES,
+        continuations=[
+            Template('{review}\n\nOn the whole, this review is', '{answer}', ranks=True),
+            Template(
+                '{review}\n\nIn a word, the place was',
+                '{answer_word}',
+                ranks=True,
+                suffix='_word',
+            ),
+        ],
         metric_fns=[metrics.accuracy],
         suite=SUITE,
+        num_train_examples=559_800,
         citation='Zhang et al. 2015, Character-level Convolutional Networks for Text '
         'Classification',
         licence='Yelp Dataset terms of use',

@@ -78,8 +78,10 @@ register(
         source=held_back('gem/common_gen:1.1.0', 200),
         fields=common_gen_fields,
         templates=COMMON_GEN_TEMPLATES,
+        continuations=[Template('Words: {concepts}\nSentence:', '{answer}')],
         metric_fns=[metrics.rouge_multi],
         suite=SUITE,
+        num_train_examples=67_180,
         citation='Lin et al. 2020, CommonGen; Gehrmann et al. 2021, the GEM Benchmark',
         licence='MIT',
     )
@@ -101,7 +103,7 @@ def dart_fields(example):
 
 DART_TEMPLATES = [
     Template(
-        'From a table come these entries, each with a subject, a relation and a value.\n\n'
+        'From a table come these entries, most with a subject, a relation and a value.\n\n'
         '{bullets}\n\nReport them in a sentence.',
         '{answer}',
     ),
@@ -152,8 +154,10 @@ register(
         source=held_back('gem/dart:1.1.0', 200),
         fields=dart_fields,
         templates=DART_TEMPLATES,
+        continuations=[Template('Data: {triples}\nIn a sentence:', '{answer}')],
         metric_fns=[metrics.rouge_multi],
         suite=SUITE,
+        num_train_examples=62_450,
         citation='Nan et al. 2021, DART; Gehrmann et al. 2021, the GEM Benchmark',
         licence='MIT',
     )
@@ -226,8 +230,10 @@ register(
         source=held_back('gem/e2e_nlg:1.1.0', 200),
         fields=e2e_nlg_fields,
         templates=E2E_NLG_TEMPLATES,
+        continuations=[Template('Data: {data}\nDescription:', '{answer}')],
         metric_fns=[metrics.rouge_multi],
         suite=SUITE,
+        num_train_examples=33_320,
         citation='Dušek et al. 2019, Semantic Noise Matters; Gehrmann et al. 2021, the GEM '
         'Benchmark',
         licence='CC BY-SA 4.0',
@@ -296,8 +302,10 @@ register(
         source=held_back('gem/web_nlg_en:1.1.0', 200),
         fields=web_nlg_en_fields,
         templates=WEB_NLG_EN_TEMPLATES,
+        continuations=[Template('Data: {triples}\nText:', '{answer}')],
         metric_fns=[metrics.rouge_multi],
         suite=SUITE,
+        num_train_examples=35_220,
         citation='Gardent et al. 2017, Creating Training Corpora for NLG Micro-Planners; Gehrmann '
         'et al. 2021, the GEM Benchmark',
         licence='CC BY-NC 4.0',

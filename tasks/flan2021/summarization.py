@@ -70,8 +70,10 @@ register(
         fields=aeslc_fields,
         filter_fn=has_body_and_subject,
         templates=AESLC_TEMPLATES,
+        continuations=[Template('Message: {body}\nSubject line:', '{answer}')],
         metric_fns=[metrics.rouge],
         suite=SUITE,
+        num_train_examples=14_430,
         citation='Zhang and Tetreault 2019, This Email Could Save Your Life',
         licence='CC BY-NC-SA 4.0',
     )
@@ -148,8 +150,10 @@ register(
         fields=samsum_fields,
         filter_fn=has_dialogue,
         templates=SAMSUM_TEMPLATES,
+        continuations=[Template('{dialogue}\n\nSummary:', '{answer}')],
         metric_fns=[metrics.rouge],
         suite=SUITE,
+        num_train_examples=14_730,
         citation='Gliwa et al. 2019, the SAMSum Corpus',
         licence='CC BY-NC-ND 4.0',
     )
@@ -237,8 +241,10 @@ register(
         fields=ag_news_subset_fields,
         filter_fn=has_title_and_description,
         templates=AG_NEWS_SUBSET_TEMPLATES,
+        continuations=[Template('{title}\n{text}\n\nFiled under:', '{answer}', ranks=True)],
         metric_fns=[metrics.accuracy],
         suite=SUITE,
+        num_train_examples=119_800,
         citation='Zhang et al. 2015, Character-level Convolutional Networks for Text '
         "Classification; A. Gulli, AG's corpus of news articles",
         licence='non-commercial use',
@@ -307,8 +313,10 @@ register(
         source=tfds_source('cnn_dailymail:3.4.0', 'train', 'validation[:200]', 'test'),
         fields=cnn_dailymail_fields,
         templates=CNN_DAILYMAIL_TEMPLATES,
+        continuations=[Template('{text}\n\nHighlights:', '{answer}')],
         metric_fns=[metrics.rouge],
         suite=SUITE,
+        num_train_examples=287_040,
         citation='Hermann et al. 2015, Teaching Machines to Read and Comprehend; See et al. 2017, '
         'Get To The Point',
         licence='Apache 2.0 (scripts); articles not stated',
@@ -377,8 +385,10 @@ register(
         fields=gigaword_fields,
         filter_fn=has_no_blanks,
         templates=GIGAWORD_TEMPLATES,
+        continuations=[Template('{text}\nHeadline:', '{answer}')],
         metric_fns=[metrics.rouge],
         suite=SUITE,
+        num_train_examples=2_044_370,
         citation='Graff et al. 2003, English Gigaword; Rush et al. 2015, A Neural Attention Model '
         'for Abstractive Sentence Summarization',
         licence="the Linguistic Data Consortium's",
@@ -460,8 +470,10 @@ register(
         fields=multi_news_fields,
         filter_fn=has_articles_and_summary,
         templates=MULTI_NEWS_TEMPLATES,
+        continuations=[Template('{articles}\n\nSummary of all the above:', '{answer}')],
         metric_fns=[metrics.rouge],
         suite=SUITE,
+        num_train_examples=44_960,
         citation='Fabbri et al. 2019, Multi-News',
         licence='non-commercial research and education',
     )
@@ -528,10 +540,13 @@ register(
         source=tfds_source('newsroom:1.0.0', 'train', 'validation[:200]', 'test'),
         fields=newsroom_fields,
         templates=NEWSROOM_TEMPLATES,
+        continuations=[Template('{title}\n\n{text}\n\nIn a nutshell:', '{answer}')],
+        plain='{text}',
         metric_fns=[metrics.rouge],
         suite=SUITE,
+        num_train_examples=994_560,
         citation='Grusky et al. 2018, Newsroom',
-        licence='research only, on request',
+        licence='not stated; given on registration',
     )
 )
 
@@ -618,8 +633,12 @@ register(
         fields=opinion_abstracts_rotten_tomatoes_fields,
         filter_fn=lambda example: tf.size(example['_critics']['value']) > 0,
         templates=OPINION_ABSTRACTS_ROTTEN_TOMATOES_TEMPLATES,
+        continuations=[
+            Template("Reviews of {movie}:\n{reviews}\n\nCritics' consensus:", '{answer}'),
+        ],
         metric_fns=[metrics.rouge],
         suite=SUITE,
+        num_train_examples=3_130,
         citation='Wang and Ling 2016, Neural Network-Based Abstract Generation for Opinions and '
         'Arguments',
         licence='not stated',
@@ -690,8 +709,10 @@ register(
         fields=opinion_abstracts_idebate_fields,
         filter_fn=lambda example: tf.size(example['_argument_sentences']['value']) > 0,
         templates=OPINION_ABSTRACTS_IDEBATE_TEMPLATES,
+        continuations=[Template('{arguments}\n\nThe claim behind all this:', '{answer}')],
         metric_fns=[metrics.rouge],
         suite=SUITE,
+        num_train_examples=1_650,
         citation='Wang and Ling 2016, Neural Network-Based Abstract Generation for Opinions and '
         'Arguments',
         licence='not stated',
@@ -750,8 +771,10 @@ register(
         source=tfds_source('gem/xsum:1.1.0', 'train', 'validation[:200]', 'test'),
         fields=xsum_fields,
         templates=XSUM_TEMPLATES,
+        continuations=[Template('{text}\n\nIn one sentence:', '{answer}')],
         metric_fns=[metrics.rouge],
         suite=SUITE,
+        num_train_examples=23_200,
         citation="Narayan et al. 2018, Don't Give Me the Details, Just the Summary!; Gehrmann et "
         'al. 2021, the GEM Benchmark',
         licence='CC BY-SA 4.0',
@@ -831,8 +854,11 @@ register(
         source=tfds_source('dialogsum:1.0.0', 'train', 'validation[:200]', 'test'),
         fields=dialogsum_fields,
         templates=DIALOGSUM_TEMPLATES,
+        continuations=[Template('{dialogue}\n\nSummary:', '{answer}')],
+        plain='{dialogue}',
         metric_fns=[metrics.rouge_multi],
         suite=SUITE,
+        num_train_examples=12_460,
         citation='Chen et al. 2021, DialogSum',
         licence='CC BY-NC-SA 4.0',
     )
@@ -887,8 +913,10 @@ register(
         ),
         fields=wiki_lingua_english_en_fields,
         templates=WIKI_LINGUA_ENGLISH_EN_TEMPLATES,
+        continuations=[Template('{text}\n\nThe steps in short:', '{answer}')],
         metric_fns=[metrics.rouge],
         suite=SUITE,
+        num_train_examples=99_000,
         citation='Ladhak et al. 2020, WikiLingua; Gehrmann et al. 2021, the GEM Benchmark',
         licence='CC BY-NC-SA 3.0',
     )

@@ -89,10 +89,12 @@ register(
         ),
         fields=translation_fields('es'),
         templates=PARA_CRAWL_TEMPLATES,
+        continuations=[Template('English: {english}\n{language}:', '{answer}')],
         metric_fns=[metrics.bleu],
         suite=SUITE,
+        num_train_examples=21_986_060,
         citation='Bañón et al. 2020, ParaCrawl',
-        licence='CC0 1.0',
+        licence='CC0 1.0 (the collection, not the texts)',
     )
 )
 
@@ -147,8 +149,10 @@ register(
         source=tfds_source('wmt14_translate/fr-en:1.0.0', 'train', 'validation[:200]', 'test'),
         fields=translation_fields('fr'),
         templates=WMT14_TEMPLATES,
+        continuations=[Template('English: {english}\n{language}:', '{answer}')],
         metric_fns=[metrics.bleu],
         suite=SUITE,
+        num_train_examples=40_835_840,
         citation='Bojar et al. 2014, Findings of the Workshop on Statistical Machine Translation',
         licence="not stated; each part has its source's",
     )
@@ -200,7 +204,12 @@ WMT16_TEMPLATES = [
     ),
 ]
 
-for _code in ('de', 'tr', 'cs', 'fi', 'ro', 'ru'):
+_WMT16_SIZES = {
+    'de': 4_548_800, 'tr': 205_750, 'cs': 52_335_360,
+    'fi': 2_073_360, 'ro': 610_320, 'ru': 2_516_160,
+}  # fmt: skip
+
+for _code, _size in _WMT16_SIZES.items():
   register(
       TaskSpec(
           name=f'wmt16_translate_{_code}en',
@@ -210,8 +219,11 @@ for _code in ('de', 'tr', 'cs', 'fi', 'ro', 'ru'):
           ),
           fields=translation_fields(_code),
           templates=WMT16_TEMPLATES,
+          continuations=[Template('English: {english}\n{language}:', '{answer}')],
+          plain='{english}',
           metric_fns=[metrics.bleu],
           suite=SUITE,
+          num_train_examples=_size,
           citation='Bojar et al. 2016, Findings of the Conference on Machine Translation',
           licence="not stated; each part has its source's",
       )
