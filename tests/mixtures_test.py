@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import seqio
 import tensorflow as tf
@@ -5,6 +7,7 @@ import tensorflow as tf
 from flanjax.data import TaskSpec, Template, metrics, mixtures, register, specs, vocabularies
 from flanjax.errors import UserError
 
+SIDES = ('train', 'eval')
 SIZES = {'small': 10, 'large': 40, 'held': 20}
 
 
@@ -15,15 +18,17 @@ def _source(count):
   return seqio.FunctionDataSource(dataset, ['train', 'test'])
 
 
-def make(name, cluster, count):
+def make(name, cluster, count, **more):
   templates = [
       Template('{q}\n{options_}', '{answer}'),
       Template('{q}?', '{answer}'),
       Template('Ask: {answer}', '{q}'),
   ]
   fields = lambda x: {'q': x['q'], 'options': ['a', 'b'], 'answer': 'a'}
-  spec = TaskSpec(name, cluster, _source(count), fields, templates, [metrics.accuracy], suite='mix')
-  return register(spec)
+  source = _source(count)
+  return register(
+      TaskSpec(name, cluster, source, fields, templates, [metrics.accuracy], suite='mix', **more)
+  )
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +36,9 @@ def suite(monkeypatch):
   monkeypatch.setattr(mixtures, 'MIXING_RATE_CAP', 30)
   vocabularies.set_default('bytes')
   for name, count in SIZES.items():
-    make(name, 'nli' if name == 'held' else 'qa', count)
+    make(name, 'qa', count) if name != 'held' else make(
+        name, 'nli', count, continuations=[
+            Template('{q} is', '{answer}', ranks=True), Template('{q}:', '{answer}')])
   yield
   for spec in specs.all_specs('mix'):
     specs.unregister(spec.name)
@@ -42,16 +49,61 @@ def suite(monkeypatch):
 
 def test_mixtures_hold_what_their_names_say():
   names = mixtures.register_suite_mixtures('mix')
-  zero_shot = [n for n in names if not n.endswith('_shot')]
-  assert zero_shot == [
-      'mix_all_train', 'mix_holdout_qa_train', 'mix_holdout_nli_train', 'mix_holdout_qa_eval',
-      'mix_holdout_nli_eval',
-  ]  # fmt: skip
+  kinds = ['', '_no_instructions', '_dataset_name']
+  stems = ['all', 'holdout_qa', 'holdout_nli']
+  assert {n for n in names if not mixtures.is_few_shot(n)} == {
+      *(f'mix{kind}_{stem}_{side}' for kind in kinds for stem in stems for side in SIDES),
+      *(f'mix_only_{cluster}_{side}' for cluster in ('qa', 'nli') for side in SIDES),
+      'mix_continuations_holdout_nli_eval',
+  }
   assert mixtures.tasks_of('mix_holdout_nli_train') == ['large_10templates', 'small_10templates']
   assert mixtures.tasks_of('mix_holdout_nli_eval') == [
       'held_type_0', 'held_type_0_scoring_eval', 'held_type_1',
   ]  # fmt: skip
   assert mixtures.tasks_of('mix_holdout_nli_train_five_shot')[0] == 'large_10templates_five_shot'
+  assert mixtures.tasks_of('mix_only_nli_train') == ['held_10templates']
+  assert set(mixtures.tasks_of('mix_only_nli_eval')) == {
+      f'{t}_type_{i}' for t in ('small', 'large') for i in ('0', '1', '0_scoring_eval')
+  }
+  every = mixtures.tasks_of('mix_only_nli_eval') + mixtures.tasks_of('mix_only_qa_eval')
+  assert mixtures.tasks_of('mix_all_eval') == sorted(every)
+
+
+def test_regimes_have_mixtures_of_their_own_tasks():
+  names = mixtures.register_suite_mixtures('mix')
+  for regime in ('no_instructions', 'dataset_name'):
+    assert mixtures.tasks_of(f'mix_{regime}_holdout_nli_train') == [
+        f'{regime}_large_10templates', f'{regime}_small_10templates',
+    ]  # fmt: skip
+    assert mixtures.tasks_of(f'mix_{regime}_holdout_nli_eval') == [
+        f'{regime}_held_type_0', f'{regime}_held_type_0_scoring_eval',
+    ]  # fmt: skip
+    assert not [n for n in names if regime in n and mixtures.is_few_shot(n)]
+  # Only the held-out task has continuations, one of which ranks its options.
+  assert [n for n in names if 'continuations' in n] == [
+      f'mix_continuations_holdout_nli_eval{shots}' for shots in specs.SHOTS
+  ]
+  assert mixtures.tasks_of('mix_continuations_holdout_nli_eval_five_shot') == [
+      'continuations_held_type_0_five_shot', 'continuations_held_type_0_scoring_eval_five_shot',
+      'continuations_held_type_1_five_shot',
+  ]  # fmt: skip
+
+
+def test_the_held_out_cluster_can_be_read_from_every_holdouts_name():
+  for name in mixtures.register_suite_mixtures('mix'):
+    if '_holdout_' in name and '_train' in name:
+      found = re.search(r'_holdout_(\w+)_train', name)[1]
+      assert found in ('nli', 'qa') and f'_{found}_' in name
+
+
+def test_a_mixture_is_read_when_it_is_used_and_fails_again_when_it_failed():
+  asked = []
+  mixtures.add('mix_late_train', lambda: asked.append(1) or ['not_there'], 1.0)
+  assert 'mix_late_train' in seqio.MixtureRegistry.names() and not asked
+  for _ in range(2):
+    with pytest.raises(ValueError, match='not_there'):
+      mixtures.tasks_of('mix_late_train')
+  assert len(asked) == 2
 
 
 def test_rates_are_capped_and_shares_add_up():
@@ -79,10 +131,12 @@ def test_a_single_task_is_a_mixture_of_one():
   assert mixtures.mixture_rates('small_type_0') == {'small_type_0': mixtures.MixRate(10, 30, 10, 1)}
 
 
-def test_few_shot_mixtures_have_rates_and_build():
+@pytest.mark.parametrize('shots', [suffix for suffix in specs.SHOTS if suffix])
+def test_few_shot_mixtures_have_rates_and_build(shots):
   mixtures.register_suite_mixtures('mix')
-  assert mixtures.mixture_rates('mix_all_train_five_shot')['small_10templates_five_shot'].rate == 10
-  dataset = seqio.get_mixture_or_task('mix_holdout_nli_train_five_shot').get_dataset(
+  rates = mixtures.mixture_rates(f'mix_all_train{shots}')
+  assert rates[f'small_10templates{shots}'].rate == 10
+  dataset = seqio.get_mixture_or_task(f'mix_holdout_nli_train{shots}').get_dataset(
       {'inputs': 128, 'targets': 8}, 'train', shuffle=True, seed=0
   )
   assert len(list(dataset.take(3))) == 3

@@ -156,6 +156,21 @@ def test_headline_claims_what_the_intervals_show(built, tmp_path):
   assert '1 of the 2 clusters seen in tuning is clearly better for it, 1 clearly worse.' in text
 
 
+def test_clusters_not_tuned_on_are_told_apart_from_those_seen(tmp_path):
+  rights = {
+      'tuned': {'sentiment': 0.9, 'nli': 0.2, 'topic': 0.3, 'misc': 0.5},
+      'untuned': {'sentiment': 0.5, 'nli': 0.9, 'topic': 0.8, 'misc': 0.5},
+  }
+  found = report.build(_write(tmp_path, rights, models=ROLES, trained=('sentiment',)), resamples=200)
+  assert [(c['cluster'], c['status']) for c in found['clusters']] == [
+      ('sentiment', 'seen'), ('misc', 'unseen'), ('nli', 'unseen'), ('topic', 'unseen')]  # fmt: skip
+  first, second = found['headline'].split('. ')
+  assert first.startswith('On sentiment, tuning raised accuracy: 50.0 before, 90.0 after')
+  assert second == 'None of the 3 clusters not tuned on are clearly better for it, 2 clearly worse.'
+  page = (tmp_path / 'report' / 'report.html').read_text()
+  assert 'clusters not tuned on, clearly worse' in page
+
+
 def test_reporting_needs_no_tensorflow(built):
   code = ('import sys; from flanjax import cli; status = cli.main(["report", sys.argv[1]])\n'
           'sys.exit(status or "tensorflow" in sys.modules)')

@@ -41,13 +41,16 @@ def example(parser: argparse.ArgumentParser, text: str) -> None:
 
 
 def add_flags(parser: argparse.ArgumentParser, *names: str) -> None:
-  """Adds flags that mean the same in every verb: 'module', 'json', 'seed', 'workdir', 'holdout'.
+  """Adds flags that mean the same in every verb: 'module', 'templates', 'json', 'seed', ...
 
   `--debug` is always added.
   """
   flags = {
       'module': dict(action='append', default=[], metavar='MODULE',
                      help='a Python module that registers tasks; may be repeated'),
+      'templates': dict(action='append', default=[], metavar='PATH', help=(
+          "a library of templates: FLAN's templates.py, or a file or folder of promptsource's; "
+          'may be repeated')),
       'json': dict(action='store_true', help='answer on stdout as JSON'),
       'seed': dict(type=int, default=None, metavar='N', help='seed of everything random'),
       'workdir': dict(default=None, metavar='DIR',
@@ -211,10 +214,18 @@ def import_tensorflow() -> None:
   tf.config.set_visible_devices([], 'GPU')
 
 
-def load_tasks(modules: Iterable[str] = (), vocabulary: str | None = None) -> None:
-  """Imports the shipped suites and `modules`, and registers the mixtures of what they add."""
+def load_tasks(
+    modules: Iterable[str] = (), vocabulary: str | None = None, templates: Iterable[str] = ()
+) -> None:
+  """Imports the shipped suites and `modules`, and registers the mixtures of what they add.
+
+  Args:
+    modules: modules of a user.
+    vocabulary: the vocabulary of every suite; None: each suite's own.
+    templates: libraries of templates, for the tasks there are by then.
+  """
   import_tensorflow()
-  from flanjax.data import mixtures, specs, vocabularies
+  from flanjax.data import mixtures, specs, template_libraries, vocabularies
 
   if vocabulary:
     vocabularies.set_default(vocabulary)
@@ -223,6 +234,12 @@ def load_tasks(modules: Iterable[str] = (), vocabulary: str | None = None) -> No
   import_modules(modules)
   for suite in sorted({s.suite for s in specs.all_specs() if s.name not in before}):
     mixtures.register_suite_mixtures(suite)
+  for path in templates:
+    left_out = template_libraries.load(path).left_out
+    if left_out:
+      reasons = list(dict.fromkeys(left_out.values()))
+      more = f' and {len(reasons) - 3} more' if len(reasons) > 3 else ''
+      print(f'{path}: {len(left_out)} left out: {"; ".join(reasons[:3])}{more}', file=sys.stderr)
 
 
 def end_with_parent() -> None:

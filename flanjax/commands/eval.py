@@ -6,11 +6,10 @@ import argparse
 import dataclasses
 import json
 import pathlib
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flanjax.commands import common
+from flanjax.commands import common, eval_plan
 from flanjax.commands.train import check_choice, check_lengths, find_checkpoint
 from flanjax.errors import UserError
 
@@ -31,6 +30,7 @@ class EvalRun:
   task_feature_lengths: Mapping[str, int] | None = None
   split: str = 'test'
   num_examples: int | None = None
+  num_templates: int | None = None
   modes: Sequence[str] = MODES
   dev_num_examples: int = 0
   seen_templates: int = 0
@@ -49,7 +49,7 @@ class EvalRun:
       check_choice('UNTUNED_FEW_SHOT', self.untuned_few_shot, FEW_SHOT)
     if self.task_feature_lengths is not None:
       check_lengths(self.task_feature_lengths, 'EvalRun')
-    for name in ('num_examples', 'seen_num_examples'):
+    for name in ('num_examples', 'num_templates', 'seen_num_examples'):
       value = getattr(self, name)
       if value is not None and (not isinstance(value, int) or value < 1):
         raise UserError(f'{name.upper()} must be at least 1, or None for all.', got=repr(value))
@@ -72,13 +72,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   common.add_flags(parser, 'module', 'json', 'workdir')
 
 
-def run(args: argparse.Namespace) -> int:
+def configure(args: argparse.Namespace) -> EvalRun:
+  """The evaluation that a command line describes. Reads gin files and no other."""
   from flanjax import gin_files
 
   files = args.gin_file or ['runs/eval.gin']
   config = gin_files.load(files, args.gin_bindings, common.search_paths(args))
   settings = gin_files.construct(EvalRun)
   settings.module = [*settings.modules, *args.module, *config.modules]
+  return settings
+
+
+def run(args: argparse.Namespace) -> int:
+  settings = configure(args)
   tuned = _open(settings.checkpoint_path, 'CHECKPOINT_PATH')
   vocabulary = tuned.model_info.get('vocabulary') or tuned.run.get('vocabulary')
   common.load_tasks([*settings.modules, *tuned.run.get('modules', ())], vocabulary)
@@ -134,13 +140,20 @@ def _predictors(settings: EvalRun, tuned: _Opened) -> dict[str, Any]:
   return made
 
 
+def _drawn(folder: pathlib.Path) -> list[str]:
+  """The SeqIO tasks that a run drew examples of."""
+  path = folder / 'train' / 'audit.json'
+  rows = json.loads(path.read_text())['tasks'] if path.is_file() else ()
+  return [row['task'] for row in rows if row['examples']]
+
+
 def _evaluate(
     args: argparse.Namespace, settings: EvalRun, tuned: _Opened, out: pathlib.Path
 ) -> int:
   from flanjax import terminal
   from flanjax.evaluation import records, score
 
-  plan = _plan(settings, tuned.run)
+  plan = eval_plan.make(settings, tuned.run, _drawn(tuned.folder))
   predictors = _predictors(settings, tuned)
   lengths = dict(settings.task_feature_lengths or tuned.run.get('task_feature_lengths')
                  or _DEFAULT_LENGTHS)
@@ -155,7 +168,8 @@ def _evaluate(
         sequence_length=few_lengths))
   info = records.EvalInfo(
       holdout=tuned.run.get('holdout'), models=roles, split=settings.split,
-      num_examples=settings.num_examples, excluded=plan.excluded, seed=tuned.run.get('seed'))
+      num_examples=settings.num_examples, excluded=plan.excluded, trained=plan.trained,
+      seed=tuned.run.get('seed'))
   info.write(out / 'eval.json')
   zero_shot = [v for v in variants if not v.task_suffix]
   rounds = [
@@ -177,78 +191,3 @@ def _evaluate(
                 f'{count:,} records of {len(plan.tasks + plan.seen)} SeqIO tasks: {out}\n'
                 f'report: flanjax report {out.parent}')
   return 0
-
-
-@dataclasses.dataclass(frozen=True)
-class _Plan:
-  """SeqIO tasks to evaluate, those of clusters trained on, and clusters that are neither."""
-
-  tasks: list[str]
-  seen: list[str]
-  excluded: tuple[str, ...]
-
-
-def _plan(settings: EvalRun, run_info: Mapping[str, Any]) -> _Plan:
-  from flanjax.data import mixtures, specs
-
-  mixture, holdout = run_info.get('mixture', ''), run_info.get('holdout')
-  names = settings.names
-  if not names and holdout:
-    names = [re.sub(r'_train\w*$', '_eval', mixture)]
-  if not names:
-    raise UserError('Nothing to evaluate.', where='MIXTURE_OR_TASK_NAME',
-                    expected='a mixture or task, as the run held no cluster out')
-  tasks = _available(settings, (t for name in names for t in mixtures.tasks_of(name)))
-  tasks = [t for t in tasks if _mode(t) in settings.modes]
-  if not tasks:
-    raise UserError('No task is left to evaluate.', where=', '.join(names), got=settings.modes)
-  if not settings.seen_templates:
-    return _Plan(tasks, [], _excluded(holdout, tasks))
-  trained = [specs.parse_task_name(t).spec for t in mixtures.tasks_of(mixture)]
-  seen = [t for spec in trained for t in _first_templates(spec, settings)]
-  seen = [t for t in _available(settings, seen) if t not in tasks]
-  return _Plan(tasks, seen, _excluded(holdout, tasks))
-
-
-def _first_templates(spec: Any, settings: EvalRun) -> list[str]:
-  """The first zero-shot templates of a task, in each mode."""
-  n = settings.seen_templates
-  found = []
-  if 'generate' in settings.modes:
-    found += [f'{spec.name}_type_{i}' for i in spec.zero_shot_templates[:n]]
-  if 'rank' in settings.modes:
-    found += [f'{spec.name}_type_{i}_scoring_eval' for i in spec.scoring_templates[:n]]
-  return found
-
-
-def _mode(task: str) -> str:
-  from flanjax.data import specs
-
-  return 'rank' if specs.parse_task_name(task).scoring else 'generate'
-
-
-def _excluded(holdout: str | None, tasks: Sequence[str]) -> tuple[str, ...]:
-  """Clusters that neither trained nor are held out, by the suite of the tasks."""
-  from flanjax.data import clusters, specs
-
-  suites = {specs.parse_task_name(t).spec.suite for t in tasks}
-  if not holdout:
-    return ()
-  return tuple(sorted({c for s in suites for c in clusters.excluded_clusters(s, holdout)}))
-
-
-def _available(settings: EvalRun, tasks: Iterable[str]) -> list[str]:
-  """The tasks whose data is there; UserError that lists the others unless they are skipped."""
-  from flanjax import terminal
-  from flanjax.data import specs
-
-  tasks = list(tasks)
-  owners = {t: specs.parse_task_name(t).spec for t in tasks}
-  if settings.on_missing == 'error':
-    specs.require_available({s.name: s for s in owners.values()}.values())
-    return tasks
-  reasons = {s.name: specs.check_available(s) for s in owners.values()}
-  missing = sorted(name for name, reason in reasons.items() if reason)
-  if missing:
-    terminal.note(f'skipped, because their data is missing: {", ".join(missing)}')
-  return [t for t in tasks if not reasons[owners[t].name]]

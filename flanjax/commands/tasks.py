@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import dataclasses
+import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from flanjax import terminal
-from flanjax.commands import common
+from flanjax.commands import common, task_list
 from flanjax.errors import UsageError
 
 
@@ -17,67 +19,99 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   common.example(parser, '  flanjax tasks list --cluster nli\n'
                  '  flanjax tasks show mini_film_opinion --num_examples 1\n'
                  '  flanjax tasks check my_reviews --module my_tasks\n'
-                 '  flanjax tasks check --all\n')
+                 '  flanjax tasks check --all\n'
+                 '  flanjax tasks export mini_all_train --output mini.jsonl\n')
   actions = parser.add_subparsers(dest='action', metavar='ACTION', required=True)
   listing = actions.add_parser('list', help='the registered tasks')
   listing.add_argument('--suite', help='only tasks of this suite')
   listing.add_argument('--cluster', help='only tasks of this cluster')
+  listing.add_argument('--long', action='store_true', help='all columns, however wide')
   show = actions.add_parser('show', help='rendered examples of a task')
   show.add_argument('task', help='a task, or a SeqIO task such as rte_10templates_five_shot')
-  show.add_argument('--split', default='train', help='default: train')
+  show.add_argument('--split', help='default: train')
   show.add_argument('--num_examples', type=int, default=2, metavar='N',
                     help='how many; of a plain task, how many for each template')
   show.add_argument('--vocabulary', help="'mini', 'bytes', 't5' or a SentencePiece model")
+  show.add_argument('--html', metavar='FILE', help=(
+      'write a page instead: the task, and all its templates side by side on the same examples'))
   check = actions.add_parser('check', help='look for mistakes in wording, fields and examples')
   check.add_argument('task', nargs='*', help='tasks to check')
   check.add_argument('--all', action='store_true', help='check every task there is')
   check.add_argument('--suite', help='check every task of this suite')
   check.add_argument('--split', help='default: train, where there is one')
   check.add_argument('--num_examples', type=int, default=20, metavar='N')
-  for action, text in ((listing, 'flanjax tasks list --holdout nli --suite flan2021'),
-                       (show, 'flanjax tasks show rte_type_3 --split validation'),
-                       (check, 'flanjax tasks check my_reviews --module my_tasks')):
-    common.example(action, f'  {text}\n')
-    common.add_flags(action, *(['holdout'] if action is listing else []),
-                     'module', 'json', 'workdir')
+  export = actions.add_parser('export', help='examples as text, in JSON lines or Parquet')
+  export.add_argument('name', help='a mixture, a SeqIO task, or a task, for all of its templates')
+  export.add_argument('--output', required=True, metavar='FILE', help='FILE.jsonl or FILE.parquet')
+  export.add_argument('--split', default='train', help='default: train')
+  export.add_argument('--num_examples', type=int, metavar='N', help=(
+      'so many, drawn as training draws them, in proportion to the rates of a mixture '
+      '(default: every example once, task after task)'))
+  export.add_argument('--inputs_length', type=int, metavar='N', help=(
+      'tokens of inputs that exemplars may fill, in few-shot tasks (default: 1024)'))
+  export.add_argument('--vocabulary', help='what counts these tokens; as of `tasks show`')
+  export.add_argument('--on_missing', choices=('error', 'skip'), default='error',
+                      help='what to do about tasks whose data is missing (default: error)')
+  for action, text, flags in (
+      (listing, '  flanjax tasks list --holdout nli --suite flan2021\n', ['holdout']),
+      (show, '  flanjax tasks show rte_type_3 --split validation\n'
+             '  flanjax tasks show rte --html rte.html\n', []),
+      (check, '  flanjax tasks check my_reviews --module my_tasks\n', []),
+      (export, '  flanjax tasks export flan2021_all_train --output flan.parquet\n'
+               '  flanjax tasks export rte --split test --output rte.jsonl\n', ['seed'])):
+    common.example(action, text)
+    common.add_flags(action, *flags, 'module', 'templates', 'json', 'workdir')
 
 
 def run(args: argparse.Namespace) -> int:
-  if getattr(args, 'num_examples', 1) < 1:
-    raise UsageError('--num_examples must be at least 1.', got=args.num_examples)
+  for flag in ('num_examples', 'inputs_length'):
+    value = getattr(args, flag, None)
+    if value is not None and value < 1:
+      raise UsageError(f'--{flag} must be at least 1.', got=value)
   if args.action == 'check' and not (args.task or args.suite or args.all):
     raise UsageError('Nothing to check.', expected='names of tasks, --suite or --all')
-  common.load_tasks(args.module, getattr(args, 'vocabulary', None))
-  return {'list': _list, 'show': _show, 'check': _check}[args.action](args)
-
-
-def _list(args: argparse.Namespace) -> int:
-  from flanjax.data import catalogue, clusters
-
-  rows = catalogue.list_tasks(args.suite, args.cluster)
-  if args.holdout:
-    roles = {}
-    suites = [args.suite] if args.suite else sorted(
-        {r['suite'] for r in rows if r['cluster'] == args.holdout}) or [r['suite'] for r in rows]
-    for suite in suites:
-      split = clusters.holdout(suite, args.holdout)
-      roles |= {s.name: role for role in ('train', 'eval', 'excluded') for s in getattr(split, role)}
-    rows = [dict(r, role=roles[r['task']]) for r in rows if r['task'] in roles]
-  columns = {'task': 'task', 'suite': 'suite', 'cluster': 'cluster', 'role': 'role',
-             'templates': 'templates', 'inverted': 'inverted', 'metric': 'metrics',
-             'state': 'data'}
-  if not args.holdout:
-    del columns['role']
-  shown = [dict(r, metric=', '.join(r['metrics']), state=r['missing'] or 'there') for r in rows]
-  common.answer(args, rows, terminal.table(shown, columns))
-  return 0
+  common.load_tasks(args.module, getattr(args, 'vocabulary', None), args.templates)
+  run_action = {'list': task_list.run, 'show': _show, 'check': _check, 'export': _export}
+  return run_action[args.action](args)
 
 
 def _show(args: argparse.Namespace) -> int:
   from flanjax.data import catalogue
 
-  rows = catalogue.show_task(args.task, args.num_examples, args.split)
+  if args.html:
+    return _show_page(args)
+  rows = catalogue.show_task(args.task, args.num_examples, args.split or 'train')
   common.answer(args, rows, '\n'.join(map(_page, rows)))
+  return 0
+
+
+def _show_page(args: argparse.Namespace) -> int:
+  from flanjax.data import task_page
+
+  path = pathlib.Path(args.html).expanduser().absolute()
+  page = task_page.render(args.task, args.num_examples, args.split)
+  common.writable(path.parent)
+  path.write_text(page, encoding='utf-8')
+  common.answer(args, {'page': str(path)}, f'page: {path}')
+  return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+  from flanjax.data import export
+
+  muted = contextlib.nullcontext() if args.debug else common.native_code_muted()
+  with muted, terminal.bar(f'exporting {args.name}') as progress:
+    done = export.export(
+        args.name, args.output, args.split, args.num_examples, args.seed or 0,
+        args.inputs_length, args.on_missing, progress)
+  lines = [f'{done.examples:,} examples of {len(done.tasks)} task(s): {done.path}']
+  if done.repeated:
+    lines.append(f'{done.repeated:,} of them repeat an example: their tasks have no more')
+  if done.scoring:
+    lines.append(f'left out: {len(done.scoring)} task(s) that rank the options of these')
+  missing = collections.Counter(done.skipped.values())
+  lines += [f'skipped {count} task(s), their data is {why}' for why, count in missing.items()]
+  common.answer(args, dataclasses.asdict(done), '\n'.join(lines))
   return 0
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
+import fnmatch
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -11,14 +11,13 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from flanjax.data import clusters, mixtures, preprocessors, specs
-from flanjax.data.specs import SHOTS, TaskSpec
-from flanjax.data.templates import parse
+from flanjax.data import clusters, mixtures, preprocessors, sources, specs
+from flanjax.data.specs import TaskSpec
 from flanjax.errors import UserError, nearest
 
 
 def list_tasks(suite: str | None = None, cluster: str | None = None) -> list[dict[str, Any]]:
-  """The registered tasks, one row for each.
+  """The registered tasks, one row for each; see `describe`.
 
   Raises:
     UserError: there is no such suite or cluster.
@@ -31,24 +30,43 @@ def list_tasks(suite: str | None = None, cluster: str | None = None) -> list[dic
     if cluster not in names:
       raise UserError(f"There is no cluster '{cluster}'.", hint=nearest(cluster, names))
     found = [s for s in found if s.cluster == cluster]
-  return [_row(spec) for spec in found]
+  return [describe(spec) for spec in found]
 
 
-def _row(spec: TaskSpec) -> dict[str, Any]:
-  reason = specs.check_available(spec)
+def describe(spec: TaskSpec) -> dict[str, Any]:
+  """What there is to tell of a task without opening its data.
+
+  Returns:
+    task, suite, cluster, what `sources.Origin` tells (source, version, downloads, download_bytes,
+    by_hand), train_examples as published (None: not known), templates and how many of them are
+    inverted, classification, metrics, lineage in `data`, licence, citation; and of this machine:
+    `prepared`, whether the data is here, and `missing`, why it cannot be read (None: it can).
+  """
+  origin = sources.origin(spec.source)
   return {
       'task': spec.name,
       'suite': spec.suite,
       'cluster': spec.cluster,
+      'source': origin.name,
+      'version': origin.version,
+      'downloads': origin.obtained,
+      'download_bytes': origin.download_bytes,
+      'by_hand': origin.by_hand,
+      'train_examples': spec.num_train_examples,
       'templates': len(spec.templates),
       'inverted': len(spec.templates) - len(spec.zero_shot_templates),
       'classification': spec.is_classification,
-      'metrics': [getattr(fn, '__name__', str(fn)) for fn in spec.metric_fns],
+      'metrics': metric_names(spec),
       'data': sorted(spec.all_lineage),
-      'missing': reason,
       'licence': spec.licence,
       'citation': spec.citation,
+      'prepared': specs.is_prepared(spec),
+      'missing': specs.check_available(spec),
   }
+
+
+def metric_names(spec: TaskSpec) -> list[str]:
+  return [getattr(fn, '__name__', str(fn)) for fn in spec.metric_fns]
 
 
 def show_task(
@@ -127,11 +145,18 @@ def mixture_table(name: str) -> list[dict[str, Any]]:
   return sorted(rows, key=lambda r: (-r['share'], r['task']))
 
 
-def list_mixtures(few_shot: bool = False) -> list[dict[str, Any]]:
-  """The registered mixtures: {mixture, tasks, kind}; those with exemplars only on request."""
-  suffixes = tuple(s for s in SHOTS if s)
-  return [
-      {'mixture': name, 'tasks': len(mixtures.tasks_of(name))}
-      for name in sorted(seqio.MixtureRegistry.names())
-      if few_shot or not name.endswith(suffixes)
-  ]
+def list_mixtures(pattern: str = '', few_shot: bool = False) -> list[dict[str, Any]]:
+  """The registered mixtures, {mixture, tasks}.
+
+  Args:
+    pattern: a word of the name, or a name with * and ?.
+    few_shot: also those with exemplars.
+
+  Raises:
+    UserError: no name is like the pattern.
+  """
+  known = [n for n in seqio.MixtureRegistry.names() if few_shot or not mixtures.is_few_shot(n)]
+  names = [n for n in known if pattern in n or fnmatch.fnmatchcase(n, pattern)]
+  if not names:
+    raise UserError(f"No mixture has '{pattern}' in its name.", hint=nearest(pattern, known))
+  return [{'mixture': n, 'tasks': len(mixtures.tasks_of(n))} for n in sorted(names)]

@@ -8,6 +8,7 @@ import functools
 import math
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from flanjax.data import metrics, postprocessors, preprocessors
+from flanjax.data import gc_pause, metrics, postprocessors, preprocessors, sources
 from flanjax.data.templates import Template
 from flanjax.data.vocabularies import SuiteVocabulary
 from flanjax.errors import UserError, nearest
@@ -35,6 +36,7 @@ SHOTS = {
 CONTINUATIONS, DATASET_NAME, NO_INSTRUCTIONS = REGIMES = (
     'continuations', 'dataset_name', 'no_instructions')
 _SHUFFLE_BUFFER = 4_000
+_INSTRUCTIONS_WIDTH = 200
 _NAME = re.compile(r'[A-Za-z]\w*\Z', re.ASCII)
 
 
@@ -168,17 +170,10 @@ def _ranked(templates: Sequence[Template]) -> tuple[int, ...]:
   return tuple(i for i in _zero_shot(templates) if templates[i].ranks)
 
 
-def _is_tfds(source: seqio.DataSource) -> bool:
-  return isinstance(source, seqio.TfdsDataSource)
-
-
 def _tfds_names(source: seqio.DataSource) -> list[str]:
-  if not _is_tfds(source):
+  if not sources.is_tfds(source):
     return []
-  loader = source.tfds_dataset
-  splits = loader.tfds_splits or {}
-  names = [loader.name] + [s.dataset for s in splits.values()]
-  return sorted({n.split(':')[0] for n in names if n})
+  return sorted({n.split(':')[0] for n in sources.tfds_names(source)})
 
 
 class IndexedSource(seqio.DataSource):
@@ -197,7 +192,7 @@ class IndexedSource(seqio.DataSource):
   @property
   def _ready(self) -> seqio.DataSource:
     """The source, after TFDS has written what it makes here without a download."""
-    if not self._generated and _is_tfds(self._source):
+    if not self._generated and sources.is_tfds(self._source):
       _generate(self._source)
     self._generated = True
     return self._source
@@ -313,6 +308,7 @@ def _families(spec: TaskSpec, regime: str) -> dict[str, tuple[str, int, tuple[in
   return names
 
 
+@gc_pause.paused()
 def register(spec: TaskSpec) -> TaskSpec:
   """Registers a spec and all its SeqIO tasks; nothing is read or traced.
 
@@ -418,35 +414,47 @@ def check_available(spec: TaskSpec, download: bool = False) -> str | None:
   if isinstance(source, seqio.FileDataSource):
     empty = [s for s in source.splits if not source.list_shards(s)]
     return f'no file matches the pattern of split {empty[0]}' if empty else None
-  if not _is_tfds(source):
+  if not sources.is_tfds(source):
     return None
   name = '/'.join(_tfds_names(source))
   try:
-    missing = [b for b in _builders(source) if not b.is_prepared() and _downloads(b)]
+    missing = [b for b in builders(source) if not b.is_prepared() and sources.downloads(b)]
   except Exception as e:  # noqa: BLE001 (TFDS raises import, I/O and its own errors)
     return f'TFDS cannot build {name}: {_first_line(e)}'
   for builder in missing:
+    steps = textwrap.shorten(sources.by_hand(builder), _INSTRUCTIONS_WIDTH, placeholder=' ...')
+    by_hand = f'; download by hand: {steps}' if steps else ''
     if not download:
-      return f'not prepared at {builder.data_dir}'
+      return f'not prepared at {builder.data_dir}{by_hand}'
     try:
       with contextlib.redirect_stdout(sys.stderr):
         builder.download_and_prepare()
     except Exception as e:  # noqa: BLE001
-      return f'{name} cannot be downloaded or prepared: {_first_line(e)}'
+      return f'{name} cannot be downloaded or prepared: {_first_line(e)}{by_hand}'
   return None
+
+
+def is_prepared(spec: TaskSpec) -> bool:
+  """Whether a task's data is on this machine: prepared by TFDS, or not its business."""
+  if not sources.is_tfds(spec.source):
+    return check_available(spec) is None
+  try:
+    return all(b.is_prepared() for b in builders(spec.source))
+  except Exception:  # noqa: BLE001
+    return False
 
 
 def features_of(spec: TaskSpec) -> Any:
   """The features of a TFDS source as tensor specs, without its data; None where none are known."""
-  if not _is_tfds(spec.source):
+  if not sources.is_tfds(spec.source):
     return None
   try:
-    return _builders(spec.source)[0].info.features.get_tensor_spec()
+    return builders(spec.source)[0].info.features.get_tensor_spec()
   except Exception:  # noqa: BLE001 (builders raise import, I/O and their own errors)
     return None
 
 
-def _builders(source: seqio.TfdsDataSource) -> list[tfds.core.DatasetBuilder]:
+def builders(source: seqio.TfdsDataSource) -> list[tfds.core.DatasetBuilder]:
   """The source's builders, made anew: SeqIO keeps the first it makes, even from before the data."""
   loader = source.tfds_dataset
   params = {loader.get_split_params(split) for split in loader.tfds_splits or [None]}
@@ -455,8 +463,8 @@ def _builders(source: seqio.TfdsDataSource) -> list[tfds.core.DatasetBuilder]:
 
 
 def _generate(source: seqio.TfdsDataSource) -> None:
-  for builder in _builders(source):
-    if builder.is_prepared() or _downloads(builder):
+  for builder in builders(source):
+    if builder.is_prepared() or sources.downloads(builder):
       continue
     tfds.disable_progress_bar()
     try:
@@ -468,12 +476,6 @@ def _generate(source: seqio.TfdsDataSource) -> None:
           where=str(builder.data_dir),
           got=e.strerror or str(e),
       ) from e
-
-
-def _downloads(builder: tfds.core.DatasetBuilder) -> bool:
-  """Whether a builder needs files from elsewhere, as all do that TFDS itself ships."""
-  shipped = type(builder).__module__.startswith('tensorflow_datasets.')
-  return shipped or bool(builder.url_infos) or bool(builder.MANUAL_DOWNLOAD_INSTRUCTIONS)
 
 
 def _first_line(error: BaseException) -> str:
