@@ -20,6 +20,7 @@ VERBS = {
     'tasks': 'list, show and check registered tasks',
     'mixtures': 'list and show mixtures of tasks',
     'prepare': 'write a mixture as files that training reads',
+    'audit': 'what a model was given, and what it should not have been',
     'train': 'train a model; configured by gin',
     'eval': 'evaluate a trained model, and the model it came from; configured by gin',
     'report': 'HTML page, JSON, CSV and plots of evaluated runs',

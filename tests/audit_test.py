@@ -6,6 +6,7 @@ import prepared_data
 import pytest
 from scipy import stats
 
+from flanjax import cli
 from flanjax.input import audit
 from flanjax.input.mixing import Mixing
 from flanjax.input.mixture import open_mixture
@@ -81,6 +82,36 @@ def test_the_chi_square_test_is_scipys_and_finds_a_bias():
   # Three tasks of one expected draw each are one of three.
   rare = audit.chi_square([994, 1, 4, 1], np.array([0.997, 0.001, 0.001, 0.001]))
   assert rare is None or rare['degrees_of_freedom'] == 1
+
+
+def _cli(capsys, *argv):
+  status = cli.main([*map(str, argv), '--json'])
+  return status, json.loads(capsys.readouterr().out or 'null')
+
+
+def test_the_verb_counts_steps_to_come_and_draws_them(path, tmp_path, capsys):
+  plot = tmp_path / 'shares.png'
+  status, found = _cli(capsys, 'audit', 'mixture', path, '--steps', 25, '--batch_size', 8, '--seed', 1,
+                       '--plot', plot)
+  source = open_mixture(path, batch_size=8, seed=1)
+  assert status == 0 and found == json.loads(json.dumps(source.audit(_counts(source, range(25)))))
+  assert plot.read_bytes().startswith(b'\x89PNG')
+  assert cli.main(['audit', 'mixture', str(path), '--steps', '3', '--templates']) == 0
+  assert '  template 7' in capsys.readouterr().out
+  assert cli.main(['audit', 'mixture', str(tmp_path), '--steps', '3']) == 1
+  assert 'run.json' in capsys.readouterr().err
+
+
+def test_the_verb_tells_a_batch_that_every_host_has(path, capsys):
+  argv = ['audit', 'batch', path, '--step', 7, '--batch_size', 8, '--seed', 1, '--ids', '--rows', 8]
+  status, found = _cli(capsys, *argv)
+  assert status == 0 and found == _cli(capsys, *argv)[1]
+  batch = open_mixture(path, batch_size=8, seed=1).batch(7)
+  shown = [i for e in found['rows'] if e['row'] == 0 for i in e['inputs']]
+  assert shown == batch['encoder_input_tokens'][0][: len(shown)].tolist()
+  assert not batch['encoder_input_tokens'][0][len(shown):].any()
+  assert found['examples'] == len(found['rows'])
+  assert _cli(capsys, *argv[:3], '--step', 8, *argv[5:])[1]['sha256'] != found['sha256']
 
 
 def test_cut_examples_are_counted_by_side(tmp_path):

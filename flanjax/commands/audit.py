@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from flanjax import terminal
-from flanjax.commands import common
+from flanjax.commands import audit_mixture, common
 from flanjax.errors import UsageError, UserError
 
 if TYPE_CHECKING:
@@ -21,8 +21,12 @@ _MOST_NAMED = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-  common.example(parser, '  flanjax audit leakage flan2021_holdout_nli_train --on_missing skip\n')
+  common.example(parser, '  flanjax audit mixture /runs/no_nli\n'
+                 '  flanjax audit batch /runs/no_nli --step 12000\n'
+                 '  flanjax audit leakage flan2021_holdout_nli_train --on_missing skip\n')
   actions = parser.add_subparsers(dest='action', metavar='ACTION', required=True)
+  audit_mixture.add_mixture(actions)
+  audit_mixture.add_batch(actions)
   _add_leakage(actions)
 
 
@@ -50,7 +54,8 @@ def _add_leakage(actions: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-  return {'leakage': _leakage}[args.action](args)
+  actions = {'mixture': audit_mixture.mixture, 'batch': audit_mixture.batch, 'leakage': _leakage}
+  return actions[args.action](args)
 
 
 def _leakage(args: argparse.Namespace) -> int:
@@ -118,8 +123,8 @@ def text(found: Leakage) -> str:
   rows = [dict(row, percent=f"{100 * row['share_clean']:.1f} %", meets=_named(row['train_tasks']))
           for row in found.tasks]
   total = sum(found.train.values())
-  lines = [f'{found.eval_mixture} ({found.split}) against {total:,} training examples of '
-           f'{len(found.train)} tasks of {found.mixture}', '', terminal.table(rows, columns)]
+  lines = [f'{found.eval_mixture}, split {found.split}, against {total:,} training examples of '
+           f'{found.mixture}, {len(found.train)} task(s)', '', terminal.table(rows, columns)]
   kin = [r for r in found.lineage if not r['same_task']]
   if kin:
     lines += ['', 'declared kin on both sides: ' + ', '.join(

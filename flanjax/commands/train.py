@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flanjax.commands import common, prepare
+from flanjax.commands import audit_mixture, common, prepare
 from flanjax.errors import UsageError, UserError, nearest
 
 ON_MISSING = ('error', 'skip')
@@ -279,7 +279,8 @@ def _train(
       model_info={'vocabulary': manifest.vocabulary,
                   'vocabulary_fingerprint': manifest.vocabulary_fingerprint})
   describe = functools.partial(
-      _describe, folder, settings, data, holdout, initial, gin.operative_config_str())
+      _describe, folder, settings, data, audit_mixture.settings_of(source), holdout, initial,
+      gin.operative_config_str())
   # A run that cannot be resumed with these settings keeps the description that it has.
   if fresh:
     describe()
@@ -340,7 +341,7 @@ def _holdout(settings: TrainRun, manifest: Any) -> str | None:
   return holdout
 
 
-def _describe(folder, settings, data, holdout, initial, config: str) -> None:
+def _describe(folder, settings, data, batches, holdout, initial, config: str) -> None:
   """Writes config.gin and run.json: what it takes to repeat the run, and to evaluate it."""
   import jax
 
@@ -351,6 +352,7 @@ def _describe(folder, settings, data, holdout, initial, config: str) -> None:
       'mixture': manifest.mixture,
       'mixture_manifest': os.path.abspath(manifest.path) if manifest.path else None,
       'mixture_changes': {step: m.mixture for step, m in data.manifests.items() if step},
+      'batches': batches,
       'holdout': holdout,
       'vocabulary': manifest.vocabulary,
       'vocabulary_fingerprint': manifest.vocabulary_fingerprint,

@@ -170,11 +170,17 @@ def draw(report: Mapping[str, Any]) -> dict[str, tuple[bytes, str]]:
   wanted: dict[str, Callable[[Mapping[str, Any]], mpl_figure.Figure]] = {'clusters': clusters}
   if report['loss']:
     wanted['loss'] = loss
-  if report['audit']:
+  if report['audit'] and report['audit']['tasks']:
     wanted['shares'] = shares
   with matplotlib.rc_context(_STYLE):
     figures = {name: make(report) for name, make in wanted.items()}
     return {name: (_png(fig), _svg(fig, name)) for name, fig in figures.items()}
+
+
+def shares_png(audit: Mapping[str, Any]) -> bytes:
+  """The figure of shares alone, as a PNG file."""
+  with matplotlib.rc_context(_STYLE):
+    return _png(shares({'audit': audit}))
 
 
 def _png(fig: mpl_figure.Figure) -> bytes:

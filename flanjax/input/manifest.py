@@ -74,6 +74,9 @@ class PreparedTask:
     index: the file that says of each example what COLUMNS name.
     tokens: side -> statistics.
     truncated: examples of which a side was cut.
+    dropped: examples left out because a side was longer than a row.
+    bad_examples: examples left out because the task fails on them: their 'number', and the 'first'
+      of them as {'example': its place in the source, 'reason': why}.
     templates: template number -> examples.
     hashes: of the spec, its templates, the vocabulary and the source, to tell what changed.
     source: the data set and its version.
@@ -98,11 +101,17 @@ class PreparedTask:
   source: str = ''
   licence: str = ''
   num_input_examples: int = 0
+  dropped: int = 0
+  bad_examples: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {'number': 0, 'first': []})
 
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-  """A prepared mixture. `skipped` are tasks left out because their data is missing."""
+  """A prepared mixture.
+
+  `skipped` are tasks left out because their data is missing; `too_long` says what became of
+  examples longer than `sequence_length`: 'truncate' or 'drop'.
+  """
 
   path: pathlib.Path
   mixture: str
@@ -115,6 +124,7 @@ class Manifest:
   tasks: tuple[PreparedTask, ...]
   skipped: Mapping[str, str]
   fingerprint: str
+  too_long: str = 'truncate'
 
 
 def checksum(content: Mapping[str, Any]) -> str:
@@ -182,7 +192,8 @@ def load(path: str | os.PathLike) -> Manifest:
   path = pathlib.Path(path).absolute()
   content = read(path)
   fields = {f.name for f in dataclasses.fields(Manifest)} - {'path', 'tasks', 'fingerprint'}
-  missing = sorted((fields | {'tasks'}) - set(content))
+  optional = {f.name for f in dataclasses.fields(Manifest) if f.default is not dataclasses.MISSING}
+  missing = sorted((fields | {'tasks'}) - set(content) - optional)
   if missing or not content['tasks']:
     raise UserError(
         'The manifest describes no mixture.', where=os.fspath(path),
@@ -193,7 +204,7 @@ def load(path: str | os.PathLike) -> Manifest:
       path=path,
       tasks=tuple(task_from(entry, path.parent) for entry in content['tasks']),
       fingerprint=content['checksum'],
-      **{name: content[name] for name in fields},
+      **{name: content[name] for name in fields & set(content)},
   )
 
 

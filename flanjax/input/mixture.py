@@ -24,7 +24,7 @@ from flanjax.input.manifest import SIDES, Manifest, PreparedTask
 from flanjax.input.memo import Memo
 from flanjax.input.mixing import Mixing
 from flanjax.input.packing import batch_arrays
-from flanjax.input.records import RecordReader, Tokens, decode_tokens
+from flanjax.input.records import Example, RecordReader, Tokens, decode, decode_tokens
 
 # Part of every source's fingerprint: raised whenever the same manifest and seed give other batches.
 ENGINE_VERSION = 1
@@ -141,6 +141,10 @@ class MixtureSource:
         self._capacity,
         self.packed,
     )
+
+  def example(self, task: int, example: int) -> Example:
+    """One example, by number of task and of example."""
+    return decode(self._reader.read(np.array([task]), np.array([example]))[0])
 
   def tally(self, step: int) -> dict[str, int]:
     """What batch `step` holds of each task and template; see `audit.tally`."""

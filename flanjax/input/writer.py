@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import pathlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -44,6 +46,7 @@ class TaskWriter:
     self._writer = None
     self._index: list[tuple[int, int, int, int]] = []
     self._max_id = dict.fromkeys(SIDES, 0)
+    self._bytes = 0
 
   def __len__(self) -> int:
     return len(self._index)
@@ -52,12 +55,19 @@ class TaskWriter:
     return self._folder / f'part-{index:05d}'
 
   def add(self, example: Example, cut: Collection[str] = ()) -> None:
-    """Adds an example, of which the sides `cut` were cut."""
-    if len(self) % self._records_per_shard == 0:
-      self.close_shard()
-      path = self._part(len(self) // self._records_per_shard)
-      self._writer = array_record_module.ArrayRecordWriter(os.fspath(path), WRITER_OPTIONS)
-    self._writer.write(encode(example))
+    """Adds an example, of which the sides `cut` were cut.
+
+    Raises:
+      OSError: it cannot be written. Most of what is wrong with a disk shows when a shard is closed.
+    """
+    record = encode(example)
+    with _as_os_error():
+      if len(self) % self._records_per_shard == 0:
+        self.close_shard()
+        path = self._part(len(self) // self._records_per_shard)
+        self._writer = array_record_module.ArrayRecordWriter(os.fspath(path), WRITER_OPTIONS)
+      self._writer.write(record)
+    self._bytes += len(record)
     for side in SIDES:
       self._max_id[side] = max(self._max_id[side], int(getattr(example, side).max(initial=0)))
     bits = ('inputs' in cut) + 2 * ('targets' in cut)
@@ -65,9 +75,21 @@ class TaskWriter:
     self._index.append(row)
 
   def close_shard(self) -> None:
-    if self._writer is not None:
-      self._writer.close()
-      self._writer = None
+    writer, self._writer = self._writer, None
+    if writer is not None:
+      with _as_os_error():
+        writer.close()
+
+  def discard(self) -> None:
+    """Removes what was written so far."""
+    with contextlib.suppress(OSError):
+      self.close_shard()
+    for path in self._folder.glob('part-*'):
+      path.unlink()
+
+  def bytes_for(self, num_examples: int) -> int:
+    """What so many examples take on a disk, at most, judged by those there are."""
+    return self._bytes * num_examples // max(1, len(self))
 
   def close(self) -> dict[str, Any]:
     """Finishes the files.
@@ -103,6 +125,17 @@ class TaskWriter:
         'templates': dict(zip(map(str, numbers.tolist()), counts.tolist())),
         'truncated': int(np.count_nonzero(cut)),
     }
+
+
+@contextlib.contextmanager
+def _as_os_error() -> Iterator[None]:
+  """ArrayRecord tells what went wrong with a file in words alone."""
+  try:
+    yield
+  except RuntimeError as e:
+    codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+    code = next((c for c in codes if os.strerror(c) in str(e)), errno.EIO)
+    raise OSError(code, os.strerror(code)) from e
 
 
 def _file_entry(path: pathlib.Path) -> dict[str, Any]:
