@@ -16,7 +16,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flanjax.commands import audit_mixture, common, prepare
+from flanjax.commands import audit_mixture, common
+from flanjax.commands.train_data import Data
 from flanjax.errors import UsageError, UserError, nearest
 
 ON_MISSING = ('error', 'skip')
@@ -120,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
   settings = configure(args)
   initial = find_checkpoint(settings.initial_checkpoint_path)
   common.writable(settings.model_dir)
-  data = _Data.prepared(settings) if settings.use_prepared else _Data.streamed(settings)
+  data = Data.prepared(settings) if settings.use_prepared else Data.streamed(settings)
   return _train(args, settings, data, initial)
 
 
@@ -184,70 +185,8 @@ def mini_base() -> pathlib.Path:
   return next((r / 'mini/base' for r in roots if (r / 'mini/base').is_dir()), roots[0] / 'mini/base')
 
 
-def prepared(
-    settings: TrainRun, split: str = 'train', name: str | None = None
-) -> pathlib.Path:
-  """The manifest of the run's mixture, prepared by a child where it is not there yet.
-
-  `mixture_or_task_name` may be the path of a manifest, for hosts without TensorFlow.
-  """
-  name = name or settings.mixture_or_task_name
-  if name.endswith('.json'):
-    return pathlib.Path(name).expanduser().absolute()
-  return prepare.in_a_child(
-      name, settings.task_feature_lengths, split, vocabulary=settings.vocabulary,
-      output_dir=settings.prepared_dir, on_missing=settings.on_missing, modules=settings.modules,
-      from_gin=True)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Data:
-  """What a run reads.
-
-  Attributes:
-    manifests: of the mixtures that hold from each step on; what is known of a streamed one.
-    source: TrainRun -> its batches.
-    validation: TrainRun -> batches of the validation split, or None.
-  """
-
-  manifests: Mapping[int, Any]
-  source: Callable[[TrainRun], Any]
-  validation: Callable[[TrainRun], Any]
-
-  @classmethod
-  def prepared(cls, settings: TrainRun) -> _Data:
-    """Prepared data; a child prepares what is missing."""
-    from flanjax.input import manifest as manifest_lib
-
-    names = {0: settings.mixture_or_task_name, **(settings.mixture_changes or {})}
-    paths = {step: prepared(settings, name=name) for step, name in names.items()}
-    manifests = {step: manifest_lib.load(path) for step, path in paths.items()}
-    return cls(manifests, lambda run: _source(run, paths), _validation_source)
-
-  @classmethod
-  def streamed(cls, settings: TrainRun) -> _Data:
-    """SeqIO's own pipeline, in this process: it needs TensorFlow."""
-    if settings.mixture_changes or settings.mixing not in (None, type(settings.mixing)()):
-      raise UserError('Streamed mixtures are mixed by SeqIO, at their registered rates.',
-                      where='USE_PREPARED = False', got='MIXTURE_CHANGES or mixing.Mixing',
-                      expected='neither of them')
-    common.load_tasks(settings.modules, settings.vocabulary)
-    from flanjax.data import prepare as prepare_lib
-    from flanjax.data import streaming
-
-    name = settings.mixture_or_task_name
-    skipped = prepare_lib.tasks_to_skip(name, settings.on_missing)
-    open_stream = functools.partial(
-        streaming.StreamingSource, name, batch_size=settings.batch_size, pack=settings.pack,
-        feature_lengths=settings.task_feature_lengths, skipped=skipped)
-    source = open_stream(seed=settings.random_seed)
-    validation = lambda run: open_stream(
-        seed=0, split='validation', shuffle=False) if run.eval_period else None
-    return cls({0: source.manifest}, lambda run: source, validation)
-
-
 def _train(
-    args: argparse.Namespace, settings: TrainRun, data: _Data, initial: str | None
+    args: argparse.Namespace, settings: TrainRun, data: Data, initial: str | None
 ) -> int:
   import gin
 
@@ -299,34 +238,6 @@ def _train(
                        'manifest': str(manifest.path)},
                 f'trained to step {int(state.step)}: {folder}')
   return 0
-
-
-def _source(settings: TrainRun, manifests: Mapping[int, pathlib.Path]) -> Any:
-  """Batches of the mixtures that hold from each step on."""
-  from flanjax.input import changing, mixing, mixture
-
-  parts = {
-      step: mixture.open_mixture(
-          path, batch_size=settings.batch_size, seed=settings.random_seed,
-          feature_lengths=settings.task_feature_lengths, pack=settings.pack,
-          mixing=settings.mixing or mixing.Mixing())
-      for step, path in manifests.items()
-  }
-  return parts[0] if len(parts) == 1 else changing.ChangingSource(parts)
-
-
-def _validation_source(settings: TrainRun) -> Any:
-  """Batches of the mixture's validation split, or None where EVAL_PERIOD is 0."""
-  if not settings.eval_period:
-    return None
-  if settings.mixture_or_task_name.endswith('.json'):
-    raise UserError('EVAL_PERIOD needs a mixture by name, to prepare its validation split.',
-                    where='MIXTURE_OR_TASK_NAME', got=settings.mixture_or_task_name)
-  from flanjax.input import mixture
-
-  return mixture.open_mixture(
-      prepared(settings, 'validation'), batch_size=settings.batch_size, seed=0,
-      feature_lengths=settings.task_feature_lengths, pack=settings.pack)
 
 
 def _holdout(settings: TrainRun, manifest: Any) -> str | None:
