@@ -18,6 +18,7 @@ setuptools.setup(
         + ['flanjax.gin']
     ),
     package_data={
+        'flanjax.data': ['pages/*'],
         'flanjax.evaluation': ['templates/*'],
         'flanjax.gin': ['**/*.gin'],
         'flanjax.tasks': ['mini/base/*'],
@@ -37,6 +38,7 @@ setuptools.setup(
         'numpy>=2.0',
         'optax>=0.2.5',
         'orbax-checkpoint>=0.11.30',
+        'pyarrow>=14',
         'rich>=13',
         'rouge-score>=0.1.2',
         'sacrebleu>=2.4',

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -134,6 +135,49 @@ def bar(description: str, stream: TextIO | None = None) -> Iterator[Bar]:
     made.close()
 
 
+def size(value: int | None) -> str:
+  """A number of bytes as a person says it; '' when it is not known.
+
+  >>> size(999), size(28_999), size(9_950_000), size(2_333_082_954), size(None)
+  ('999 B', '29 kB', '10 MB', '2.3 GB', '')
+  """
+  if value is None:
+    return ''
+  number = float(value)
+  for unit in ('B', 'kB', 'MB', 'GB', 'TB'):
+    if number < 999.5 or unit == 'TB':
+      return f'{number:.1f} {unit}' if number < 9.95 and unit != 'B' else f'{number:.0f} {unit}'
+    number /= 1000
+
+
+def fitting(
+    rows: list[dict[str, object]], columns: dict[str, str], width: int | None = None
+) -> dict[str, str]:
+  """The columns of a table that fit on a line, each taken if it fits beside those before it.
+
+  Args:
+    rows: what to show.
+    columns: as of `table`.
+    width: of a line; None: the terminal's, or 100 where the output is none.
+  """
+  left = width or shutil.get_terminal_size((100, 24)).columns
+  kept = {}
+  for key, heading in columns.items():
+    needed = max(len(heading), *(len(_cell(row.get(key))) for row in rows), 0) + 2 * bool(kept)
+    if needed <= left:
+      kept[key] = heading
+      left -= needed
+  return kept
+
+
+def _cell(value: object) -> str:
+  if value is None:
+    return ''
+  if isinstance(value, bool):
+    return 'yes' if value else 'no'
+  return f'{value:,}' if isinstance(value, int) else str(value)
+
+
 def table(rows: list[dict[str, object]], columns: dict[str, str]) -> str:
   """Rows as aligned columns of text.
 
@@ -146,14 +190,7 @@ def table(rows: list[dict[str, object]], columns: dict[str, str]) -> str:
   x     10
   long   2
   """
-  def cell(value: object) -> str:
-    if value is None:
-      return ''
-    if isinstance(value, bool):
-      return 'yes' if value else 'no'
-    return f'{value:,}' if isinstance(value, int) else str(value)
-
-  cells = [[cell(row.get(key)) for key in columns] for row in rows]
+  cells = [[_cell(row.get(key)) for key in columns] for row in rows]
   right = [any(line[i] for line in cells) and all(_NUMBER.match(line[i]) for line in cells)
            for i in range(len(columns))]
   widths = [max(len(line[i]) for line in [list(columns.values())] + cells)

@@ -1,5 +1,6 @@
 """The command line: wrong usage, bad input, and a user's own tasks from registration to report."""
 
+import doctest
 import functools
 import json
 import os
@@ -88,7 +89,7 @@ def _run(capsys, *argv) -> tuple[int, str, str]:
 
 
 @pytest.mark.parametrize('argv', [[verb] for verb in cli.VERBS] + [
-    ['tasks', 'list'], ['tasks', 'show'], ['tasks', 'check'], ['mixtures', 'list'],
+    ['tasks', 'list'], ['tasks', 'show'], ['tasks', 'check'], ['tasks', 'export'], ['mixtures', 'list'],
     ['mixtures', 'show']])
 def test_every_help_has_an_example_and_loads_nothing_heavy(argv, capsys):
   with pytest.raises(SystemExit) as e:
@@ -109,6 +110,22 @@ def test_help_and_version_are_quick():
   assert time.monotonic() - started < 30
 
 
+def test_mixtures_of_one_form_share_a_line_unless_they_are_asked_for(capsys):
+  from flanjax.commands import mixtures
+
+  assert doctest.testmod(mixtures).failed == 0
+  _, out, _ = _run(capsys, 'mixtures', 'list')
+  assert len(out.splitlines()) < 60
+  for line in (r'mini_holdout_<cluster>_train +12 +23-25',
+               r'flan_inter_cluster_split_{0..16}_10templates_train +17 +55-68',
+               r'flan_superglue_split_10templates_{5,10..55}train_tasks_eval +11 +\d+'):
+    assert re.search(f'^{line}', out, re.MULTILINE), out
+  _, out, _ = _run(capsys, 'mixtures', 'list', 'flan_diversity_split1_')
+  assert 'flan_diversity_split1_10templates_train' in out and len(out.splitlines()) == 21
+  status, _, err = _run(capsys, 'mixtures', 'list', 'flan_inter_cluster_splt_3_10templates_train')
+  assert status == 1 and 'did you mean flan_inter_cluster_split_3_10templates_train' in err
+
+
 @pytest.mark.parametrize('argv, expected', [
     ([], 'VERB'),
     (['quikstart'], 'did you mean quickstart'),
@@ -121,6 +138,8 @@ def test_help_and_version_are_quick():
     (['prepare', 'm', '--inputs_length', 'x'], 'invalid int value'),
     (['quickstart', '--steps', '0'], '--steps must be at least 1'),
     (['report'], 'RUN'),
+    (['tasks', 'export', 'm'], '--output'),
+    (['tasks', 'export', 'm', '--output', 'x.jsonl', '--num_examples', '0'], 'at least 1'),
 ])
 def test_wrong_usage_ends_with_status_2(argv, expected, capsys):
   status, out, err = _run(capsys, *argv)
@@ -148,6 +167,9 @@ TRAIN = ['train', '--gin_file=models/t5_1_1/tiny.gin', '--gin_file=runs/finetune
     (['report', '/no/such'], '/no/such'),
     (['tasks', 'list', '--module', 'no_such_module'], "There is no module 'no_such_module'"),
     (['tasks', 'show', 'mini_sentimnt'], 'known: '),
+    (['tasks', 'show', 'mini_sentimnt', '--html', 'x.html'], 'known: '),
+    (['tasks', 'export', 'mini_kinds', '--output', 'x.jsnl'], "did you mean .jsonl"),
+    (['tasks', 'export', 'mini_kind', '--output', 'x.jsonl'], 'did you mean'),
     (['tasks', 'list', '--cluster', 'sentment'], 'did you mean sentiment'),
     (['tasks', 'list', '--holdout', 'sentment'], 'did you mean sentiment'),
     (['mixtures', 'show', 'mini_holdout_nli_trian'], 'did you mean mini_holdout_nli_train'),
@@ -226,8 +248,6 @@ def test_plain_progress_tells_rate_and_time_left(capsys, monkeypatch):
 
 
 def test_the_examples_in_the_docstrings_of_the_terminal_are_true():
-  import doctest
-
   assert doctest.testmod(terminal).failed == 0
 
 
@@ -257,6 +277,25 @@ def test_losses_on_the_validation_split_change_nothing_of_training(tmp_path):
   assert all(0 < json.loads(line)['cross_ent_loss'] < 5 for line in log)
 
 
+@pytest.mark.parametrize('width', [80, 100, 160])
+def test_the_list_of_tasks_fits_its_terminal(width, monkeypatch, capsys):
+  monkeypatch.setenv('COLUMNS', str(width))
+  status, out, _ = _run(capsys, 'tasks', 'list', '--suite', 'flan2021')
+  assert status == 0 and max(map(len, out.splitlines())) <= width
+  for words in ('task +cluster +train', 'wsc +coreference +500', 'newsroom +summarization +994,560'):
+    assert re.search(words, out)
+  assert ('super_glue/wsc:1.0.2' in out) == (width == 160)
+
+
+def test_a_long_list_of_tasks_has_everything(capsys):
+  status, out, _ = _run(capsys, 'tasks', 'list', '--cluster', 'nli', '--long')
+  assert status == 0 and 'mini: 2 tasks' in out and 'flan2021: 10 tasks' in out
+  assert re.search(r'anli_r1 .*anli/r1:0\.1\.0 +19 MB +CC BY-NC 4\.0 .*Nie et al\. 2020', out)
+  _, out, _ = _run(capsys, 'tasks', 'list', '--suite', 'flan2021', '--json')
+  row = next(r for r in json.loads(out) if r['task'] == 'story_cloze')
+  assert row['downloads'] == 'by hand' and 'cs.rochester.edu' in row['by_hand'] and row['citation']
+
+
 def test_the_way_of_a_users_own_tasks(user_tasks, tmp_path, capsys):
   """tasks check -> mixtures show -> train (which prepares) -> eval -> report."""
   module = ['--module', user_tasks]
@@ -268,7 +307,14 @@ def test_the_way_of_a_users_own_tasks(user_tasks, tmp_path, capsys):
                         '--vocabulary', 'bytes', *module)
   assert status == 0 and 'template 1' in out and '    Choose for my_fruit_0 0.' in out
   status, out, _ = _run(capsys, 'tasks', 'list', '--holdout', 'tools', *module)
-  assert re.search(r'my_tools_1 +user +tools +eval', out)
+  assert re.search(r'my_tools_1 +tools +eval +here', out)
+  status, out, _ = _run(capsys, 'tasks', 'export', 'my_fruit_0', '--output', tmp_path / 'rows.jsonl',
+                        '--num_examples', 3, *common_flags)
+  assert (status, json.loads(out)['examples']) == (0, 3)
+  assert len((tmp_path / 'rows.jsonl').read_text().splitlines()) == 3
+  status, out, _ = _run(capsys, 'tasks', 'show', 'my_fruit_0', '--html', tmp_path / 'page.html',
+                        '--vocabulary', 'bytes', *module)
+  assert status == 0 and 'Choose for' in (tmp_path / 'page.html').read_text()
   status, out, _ = _run(capsys, 'mixtures', 'show', 'user_holdout_tools_train', *common_flags)
   assert [(r['task'], r['num_examples'], r['share']) for r in json.loads(out)] == [
       ('my_fruit_0_10templates', 40, 0.5), ('my_fruit_1_10templates', 40, 0.5)]

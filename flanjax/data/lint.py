@@ -79,7 +79,7 @@ def check_task(name: str, num_examples: int = 20, split: str | None = None) -> l
   if reason:
     return problems + _check_without_data(spec, reason)
   try:
-    examples = _fields_of(spec, num_examples, split)
+    examples = fields_of(spec, num_examples, split)
   except UserError as e:
     return problems + [Problem(name, None, 'error', _one_line(e))]
   if not examples:
@@ -188,9 +188,14 @@ def _check_without_data(spec: TaskSpec, reason: str) -> list[Problem]:
   return [note]
 
 
-def _fields_of(
+def fields_of(
     spec: TaskSpec, num_examples: int, split: str | None
 ) -> list[tuple[int, dict[str, Any]]]:
+  """The first examples of a split as (id, fields); of no split in particular, of 'train'.
+
+  Raises:
+    UserError: there is no such split, or an example cannot be read.
+  """
   task = seqio.TaskRegistry.get(f'{spec.name}_type_0')
   if split is None:
     split = 'train' if 'train' in task.splits else next(iter(task.splits))

@@ -6,36 +6,26 @@ place and renamed when whole, so a folder of that name is complete; a later run 
 
 from __future__ import annotations
 
-import concurrent.futures
-import contextlib
-import importlib
-import multiprocessing
 import os
 import pathlib
-import queue
 import re
-import socket
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import seqio
-import tensorflow as tf
 
-from flanjax.data import fingerprints, mixtures, prepared_task, sources, specs, vocabularies
-from flanjax.data.prepared_task import Job
-from flanjax.data.specs import TaskSpec
+from flanjax.data import fingerprints, local_runner, mixtures, prepared_task, sources, specs
+from flanjax.data import vocabularies, workers
+from flanjax.data.local_runner import Progress
+from flanjax.data.missing import tasks_to_skip
+from flanjax.data.prepared_task import DROP, TOO_LONG, TRUNCATE, Job
 from flanjax.errors import UserError, nearest
 from flanjax.input import lock as lock_lib
 from flanjax.input import manifest as manifest_lib
+from flanjax.input import staging
 from flanjax.input.manifest import FORMAT_VERSION, SIDES
-
-Progress = Callable[[int, int, str], None]
-
-# Starting a process takes as long as preparing about this many examples.
-_EXAMPLES_PER_WORKER = 20_000
 
 
 def default_output_dir() -> pathlib.Path:
@@ -55,13 +45,14 @@ def prepare(
     progress: Progress | None = None,
     download: bool = True,
     lock: str | os.PathLike | None = None,
+    too_long: str = TRUNCATE,
+    max_bad_examples: int = 0,
 ) -> pathlib.Path:
   """Prepares a mixture; tasks that are there already are kept.
 
   Args:
     mixture_or_task: name of a mixture or of a SeqIO task.
-    sequence_length: {'inputs': n, 'targets': n}, EOS included; longer examples are cut as the
-      task itself cuts them, and counted.
+    sequence_length: {'inputs': n, 'targets': n}, EOS included.
     split: which split.
     output_dir: None: $FLANJAX_CACHE/prepared or ~/.cache/flanjax/prepared.
     vocabulary: see `vocabularies.get`; None: what the tasks say.
@@ -71,6 +62,10 @@ def prepare(
     progress: called with (examples done, examples in all, task).
     download: whether missing data may be downloaded.
     lock: a lock file that the mixture must agree with; see `input.lock`.
+    too_long: what becomes of examples longer than `sequence_length`: 'truncate' cuts them as the
+      task itself does, 'drop' leaves them out. Either is counted.
+    max_bad_examples: how many examples of each task may be left out because the task fails on
+      them; they are counted, and the first of them told with their reasons.
 
   Returns:
     the mixture's manifest.
@@ -80,20 +75,19 @@ def prepare(
       empty; the folder cannot be written; a task fails on an example, which is named; the mixture
       is not what its lock says (nothing is prepared where that is known before).
   """
-  _check_arguments(sequence_length, num_workers)
+  _check_arguments(sequence_length, num_workers, too_long, max_bad_examples)
   if vocabulary:
     vocabularies.set_default(vocabulary)
-  _import(modules)
+  workers.import_all(modules)
   lengths = {side: int(sequence_length[side]) for side in SIDES}
   skipped = tasks_to_skip(mixture_or_task, on_missing, download)
   rates = mixtures.mixture_rates(mixture_or_task, skip=list(skipped))
   root = _writable(pathlib.Path(output_dir or default_output_dir()))
-  jobs = [_job(name, split, lengths, root) for name in rates]
+  jobs = [_job(name, split, lengths, root, too_long, max_bad_examples) for name in rates]
   locked = lock_lib.load(lock) if lock else None
   if locked:
     _check_lock(locked, lock, mixture_or_task, split, lengths, rates, jobs)
-  sizes = {j.name: j.entry['num_input_examples'] for j in jobs}
-  entries = _run_all(jobs, sizes, tuple(modules), num_workers, progress or (lambda *a: None))
+  entries = local_runner.run(jobs, modules, num_workers, progress or (lambda *a: None))
   path = _write_mixture(root, mixture_or_task, split, lengths, rates, jobs, entries, skipped)
   if locked:
     lock_lib.refuse_drift(locked, lock_lib.lock(manifest_lib.load(path)), os.fspath(lock))
@@ -115,7 +109,9 @@ def _check_lock(
   lock_lib.refuse_drift(locked, about, os.fspath(path))
 
 
-def _check_arguments(lengths: Mapping[str, int], num_workers: int | None) -> None:
+def _check_arguments(
+    lengths: Mapping[str, int], num_workers: int | None, too_long: str, max_bad_examples: int
+) -> None:
   for side in SIDES:
     value = lengths.get(side)
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
@@ -125,67 +121,12 @@ def _check_arguments(lengths: Mapping[str, int], num_workers: int | None) -> Non
       )
   if num_workers is not None and num_workers < 1:
     raise UserError('There must be at least one worker.', got=num_workers)
-
-
-def _import(modules: Sequence[str]) -> None:
-  for module in modules:
-    try:
-      importlib.import_module(module)
-    except ModuleNotFoundError as e:
-      raise UserError('A module of tasks cannot be imported.', where=module, got=str(e)) from e
-
-
-def tasks_to_skip(mixture: str, on_missing: str, download: bool = True) -> dict[str, str]:
-  """SeqIO tasks of a mixture whose data is not there -> why.
-
-  Args:
-    mixture: a mixture or a SeqIO task.
-    on_missing: 'error' or 'skip', whether they are an error.
-    download: whether missing data may be downloaded.
-
-  Raises:
-    UserError: `on_missing` is neither; or there are such tasks, and it is 'error'.
-  """
-  if on_missing not in ('error', 'skip'):
-    raise UserError('on_missing is unknown.', got=repr(on_missing), expected="'error' or 'skip'")
-  missing = _missing(mixture, download)
-  if missing and on_missing == 'error':
-    listed = '; '.join(f'{name} ({reason})' for name, reason in missing.items())
-    raise UserError(
-        f'The data of {len(missing)} task(s) is missing.', where=mixture, got=listed,
-        hint='point TFDS_DATA_DIR at prepared data, or skip them with ON_MISSING = "skip"',
-    )
-  return missing
-
-
-def _missing(mixture: str, download: bool) -> dict[str, str]:
-  """SeqIO tasks of a mixture whose data is not there -> why."""
-  names = [n for n in mixtures.tasks_of(mixture) if specs.is_task_name(n)]
-  owners = {n: specs.parse_task_name(n).spec for n in names}
-  by_spec = {s.name: s for s in owners.values()}
-  reasons = {name: specs.check_available(spec) for name, spec in by_spec.items()}
-  absent = [by_spec[name] for name, reason in reasons.items() if reason and download]
-  if absent and not _online():
-    absent = [spec for spec in absent if _all_by_hand(spec)]
-  reasons |= {s.name: specs.check_available(s, download=True) for s in absent}
-  return {n: reasons[s.name] for n, s in owners.items() if reasons[s.name]}
-
-
-def _all_by_hand(spec: TaskSpec) -> bool:
-  """Whether data is made from files fetched by hand alone: they may be here, without a network."""
-  origin = sources.origin(spec.source)
-  return origin.obtained == sources.BY_HAND and origin.download_bytes is None
-
-
-def _online() -> bool:
-  """Whether names resolve. Where they do not, TFDS retries every file for minutes."""
-  if os.environ.get('https_proxy') or os.environ.get('HTTPS_PROXY'):
-    return True
-  try:
-    socket.getaddrinfo('storage.googleapis.com', 443)
-  except OSError:
-    return False
-  return True
+  if too_long not in TOO_LONG:
+    raise UserError('What to do about examples that are too long is unknown.', got=repr(too_long),
+                    expected=' or '.join(map(repr, TOO_LONG)))
+  if max_bad_examples < 0:
+    raise UserError('The number of bad examples that may be left out is negative.',
+                    got=max_bad_examples)
 
 
 def _writable(root: pathlib.Path) -> pathlib.Path:
@@ -199,7 +140,10 @@ def _writable(root: pathlib.Path) -> pathlib.Path:
   return root
 
 
-def _job(name: str, split: str, lengths: Mapping[str, int], root: pathlib.Path) -> Job:
+def _job(
+    name: str, split: str, lengths: Mapping[str, int], root: pathlib.Path,
+    too_long: str = TRUNCATE, max_bad_examples: int = 0,
+) -> Job:
   task = seqio.TaskRegistry.get(name)
   where = f'task {name}'
   if split not in task.splits:
@@ -213,7 +157,10 @@ def _job(name: str, split: str, lengths: Mapping[str, int], root: pathlib.Path) 
         expected='inputs, targets',
     )
   hashes = fingerprints.of_task(task, split)
-  fingerprint = fingerprints.digest([FORMAT_VERSION, name, split, lengths, hashes])
+  # How many bad examples are allowed is no part of it: it decides whether there is a result, and
+  # not which.
+  identity = [FORMAT_VERSION, name, split, lengths, hashes, *([DROP] if too_long == DROP else [])]
+  fingerprint = fingerprints.digest(identity)
   spec = specs.parse_task_name(name).spec if specs.is_task_name(name) else None
   return Job(
       name=name,
@@ -230,122 +177,13 @@ def _job(name: str, split: str, lengths: Mapping[str, int], root: pathlib.Path) 
           'licence': spec.licence if spec else '',
           'num_input_examples': task.num_input_examples(split) or 0,
       },
+      too_long=too_long,
+      max_bad_examples=max_bad_examples,
   )
 
 
 def _file_name(name: str) -> str:
   return re.sub(r'[^\w.-]', '_', name)
-
-
-def _run_all(
-    jobs: Sequence[Job],
-    sizes: Mapping[str, int],
-    modules: tuple[str, ...],
-    num_workers: int | None,
-    progress: Progress,
-) -> dict[str, dict[str, Any]]:
-  """Entries of all tasks, by name; prepares those that are not there."""
-  entries = {j.name: entry for j in jobs if (entry := prepared_task.finished(j))}
-  todo = sorted((j for j in jobs if j.name not in entries), key=lambda j: -sizes[j.name])
-  done, total = {name: sizes[name] for name in entries}, sum(sizes.values())
-
-  def report(name: str, examples: int) -> None:
-    # A worker's last report may come after its result.
-    done[name] = max(done.get(name, 0), min(examples, sizes[name]))
-    progress(sum(done.values()), total, name)
-
-  progress(sum(done.values()), total, '')
-  if num_workers is None:
-    work = sum(sizes[j.name] for j in todo)
-    num_workers = min(_cores(), -(-work // _EXAMPLES_PER_WORKER))
-  num_workers = min(num_workers, len(todo))
-  if num_workers <= 1:
-    for job in todo:
-      entries[job.name] = prepared_task.write(job, report)
-      report(job.name, sizes[job.name])
-    return entries
-  for job, entry in _run_in_workers(todo, modules, num_workers, report):
-    entries[job.name] = entry
-    report(job.name, sizes[job.name])
-  return entries
-
-
-def _cores() -> int:
-  """Cores that this process may use."""
-  if hasattr(os, 'sched_getaffinity'):
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
-
-
-_reports: Any = None  # In a worker: the queue to the parent.
-
-
-def _start_worker(modules: Sequence[str], vocabulary: str | None, reports: Any) -> None:
-  global _reports
-  _reports = reports
-  tf.config.threading.set_intra_op_parallelism_threads(1)
-  tf.config.threading.set_inter_op_parallelism_threads(1)
-  tf.config.set_visible_devices([], 'GPU')
-  if vocabulary:
-    vocabularies.set_default(vocabulary)
-  _import(modules)
-
-
-def _work(job: Job) -> dict[str, Any]:
-  if job.name not in seqio.TaskRegistry.names():
-    raise UserError(
-        'A worker process does not know a task.', where=f'task {job.name}',
-        hint='name the module that registers it (--module), or use one worker (--num_workers=1)',
-    )
-  return prepared_task.write(job, lambda name, examples: _reports.put((name, examples)))
-
-
-def _modules_of(jobs: Sequence[Job]) -> list[str]:
-  """Modules of this process that registered the tasks, as far as a worker can import them."""
-  names = [specs.parse_task_name(j.name).spec.fields for j in jobs if specs.is_task_name(j.name)]
-  found = {getattr(fields, '__module__', '') for fields in names}
-  found |= {m for m in sys.modules if m.startswith('flanjax.tasks.') and m.count('.') == 2}
-  return sorted(found & set(sys.modules) - {'__main__', 'builtins'})
-
-
-def _suite_vocabulary(job: Job) -> str | None:
-  """The name that suite vocabularies stand for in this process; one for a whole mixture."""
-  vocabulary = seqio.TaskRegistry.get(job.name).output_features['targets'].vocabulary
-  suite = isinstance(vocabulary, vocabularies.SuiteVocabulary)
-  return vocabulary.name if suite else None
-
-
-def _run_in_workers(
-    jobs: Sequence[Job],
-    modules: tuple[str, ...],
-    num_workers: int,
-    report: Callable[[str, int], None],
-) -> Iterator[tuple[Job, dict[str, Any]]]:
-  context = multiprocessing.get_context('spawn')
-  reports = context.Queue()
-  everything = tuple(dict.fromkeys([*_modules_of(jobs), *modules]))
-  arguments = (everything, _suite_vocabulary(jobs[0]), reports)
-  with concurrent.futures.ProcessPoolExecutor(
-      num_workers, mp_context=context, initializer=_start_worker, initargs=arguments
-  ) as pool:
-    waiting = {pool.submit(_work, job): job for job in jobs}
-    try:
-      while waiting:
-        ready, _ = concurrent.futures.wait(
-            waiting, timeout=0.2, return_when=concurrent.futures.FIRST_COMPLETED
-        )
-        with contextlib.suppress(queue.Empty):
-          while True:
-            report(*reports.get_nowait())
-        for future in ready:
-          yield waiting.pop(future), future.result()
-    except concurrent.futures.BrokenExecutor as e:
-      raise UserError(
-          'A worker process died.', where='prepare', got='it was killed, or ran out of memory',
-          hint='finished tasks are kept: start again, with fewer workers (--num_workers)',
-      ) from e
-    finally:
-      pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _write_mixture(
@@ -376,6 +214,7 @@ def _write_mixture(
       'mixture': mixture,
       'split': split,
       'sequence_length': dict(lengths),
+      'too_long': jobs[0].too_long,
       'vocabulary': name,
       'vocabulary_fingerprint': vocabulary_fingerprint,
       'vocab_size': int(vocabulary.vocab_size),
@@ -386,13 +225,8 @@ def _write_mixture(
   identity = {k: v for k, v in content.items() if k != 'versions'}
   fingerprint = fingerprints.digest(identity)[:16]
   path = folder / f'{_file_name(mixture)}-{fingerprint}.json'
-  temporary = folder / f'.{path.name}-{os.getpid()}'
   try:
-    folder.mkdir(exist_ok=True)
-    temporary.write_text(manifest_lib.dumps(content))
-    os.replace(temporary, path)
+    staging.replace_file(path, manifest_lib.dumps(content))
   except OSError as e:
     raise prepared_task.unwritable(path, e) from e
-  finally:
-    temporary.unlink(missing_ok=True)
   return path

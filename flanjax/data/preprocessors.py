@@ -12,6 +12,7 @@ The stages of one example of a task with two templates:
 from __future__ import annotations
 
 import functools
+import json
 import re
 import typing
 from collections.abc import Mapping, Sequence
@@ -77,6 +78,10 @@ class _explained:
   def __exit__(self, kind, error, trace):
     if error is None or isinstance(error, UserError) or not isinstance(error, Exception):
       return False
+    # What is raised while TensorFlow traces a function comes as an error of its own.
+    explained = explain(error)
+    if explained:
+      raise explained from error
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     names = sorted(self._columns) if isinstance(self._columns, Mapping) else [str(self._columns)]
     raise UserError(
@@ -152,10 +157,10 @@ def render_few_shot(
   """As `render`, with up to `task.shots` solved training examples before the query.
 
   Exemplars are drawn without replacement by (SEED, example id), share the query's template,
-  are never equal to the query, and are kept in order while they and the query fit into 15/16
-  of the input length. They are text when they are joined: the whole is tokenised once. Where the
-  task is balanced, every right answer (told by its place among the options) is shown once before
-  any is shown again.
+  are never empty or equal to the query, and are kept in order while they and the query fit into
+  15/16 of the input length. They are text when they are joined: the whole is tokenised once.
+  Where the task is balanced, every right answer (told by its place among the options) is shown
+  once before any is shown again.
   """
   vocabulary = output_features['inputs'].vocabulary
   limit = min((sequence_length or {}).get('inputs') or _INPUT_TOKENS, _INPUT_TOKENS)
@@ -163,12 +168,13 @@ def render_few_shot(
   pool = exemplar_pool(task.spec, source, getattr(vocabulary, 'name', None), vocabulary)
   chosen, size = task.templates, pool.size
   costs = tf.stack([pool.tokens_of(t, vocabulary) for t in chosen])
+  empty = tf.stack([pool.is_empty(t) for t in chosen])
   count = min(MULTI_SHOT if task.shots == 'multi' else task.shots, size)
 
   def prefix(fields, index, example_id, inputs):
     same = tf.reduce_all([tf.equal(pool.fields[k], fields[k]) for k in pool.fields], axis=0)
     draw = tf.random.stateless_uniform([size], seed=tf.stack([example_id, SEED]), alg='philox')
-    draw = tf.where(same, -1.0, draw)
+    draw = tf.where(tf.logical_or(same, empty[index]), -1.0, draw)
     order = _in_turns(draw, pool.labels) if task.balanced else draw
     rows = tf.math.top_k(order, k=count).indices
     exemplar = {k: tf.gather(v, rows) for k, v in pool.fields.items()}
@@ -296,12 +302,25 @@ _ASSERTION = re.compile(
 )
 
 
+_CARRIED = re.compile(r'\[flanjax:error\] (\{.*\}) \[flanjax:end\]')
+
+
+def carried(error: UserError) -> RuntimeError:
+  """The error to raise in a Python function that TensorFlow calls; `explain` finds it again."""
+  content = {k: getattr(error, k) for k in ('what', 'where', 'got', 'expected', 'hint')}
+  return RuntimeError(f'[flanjax:error] {json.dumps(content, default=str)} [flanjax:end]')
+
+
 def explain(exception: BaseException) -> UserError | None:
   """The UserError behind an error met while reading a task's dataset, if there is one."""
   seen = exception
   while seen is not None:
     if isinstance(seen, UserError):
       return seen
+    match = _CARRIED.search(str(seen))
+    if match:
+      content = json.loads(match[1])
+      return UserError(content.pop('what'), **content)
     match = _ASSERTION.search(str(seen).replace("\\'", "'"))
     if match:
       return UserError(
@@ -377,6 +396,15 @@ class ExemplarPool(typing.NamedTuple):
     literal = sum(len(vocabulary.encode(text)) for text, _ in parts if text)
     slots = [self.tokens[slot] for _, slot in parts if slot]
     return np.sum(slots + [np.full(self.size, literal, np.int32)], axis=0, dtype=np.int32)
+
+  def is_empty(self, template) -> np.ndarray:
+    """Whether a template leaves a side of an exemplar empty, bool [size]."""
+    sides = []
+    for parts in map(parse, (template.inputs, template.targets)):
+      slots = [self.tokens[slot] == 0 for _, slot in parts if slot]
+      says = any(text.strip() for text, _ in parts)
+      sides.append(np.all(slots, axis=0) & ~np.full(self.size, says))
+    return np.any(sides, axis=0)
 
 
 @functools.lru_cache(maxsize=4)

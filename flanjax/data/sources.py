@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import seqio
@@ -109,18 +109,25 @@ def by_hand(builder: tfds.core.DatasetBuilder) -> str:
 def download_bytes(builder: tfds.core.DatasetBuilder) -> int | None:
   """Bytes that a builder downloads, at most; None where TFDS ships no checksums of its files.
 
-  Checksums are of all configurations of a dataset, and may keep files that have moved. Where the
-  configuration names its own, they alone count.
+  Checksums are of all configurations of a dataset, and may keep files that have moved. Where a
+  configuration names its files they alone count, otherwise those that no configuration names.
   """
   known = {url: info.size for url, info in (builder.url_infos or {}).items()}
   if isinstance(builder, wmt.WmtTranslate):
     urls = {url for part, src in _wmt_parts(builder) for url in part.get_url(src)
             if not part.get_manual_dl_files(src)}  # fmt: skip
     return sum(known[url] for url in urls) if urls <= set(known) else None
-  config = vars(builder.builder_config) if builder.builder_config else {}
-  named = set(_texts(config)) & set(known)
-  sizes = [known[url] for url in (named or known)]
+  named = _named(builder.builder_config, known)
+  if not named:
+    named = set(known).difference(*(_named(c, known) for c in builder.BUILDER_CONFIGS))
+  sizes = [known[url] for url in named]
   return int(sum(sizes)) if sizes and None not in sizes else None
+
+
+def _named(config: tfds.core.BuilderConfig | None, urls: Iterable[str]) -> set[str]:
+  """The URLs that a configuration names, whole or by the name of the file."""
+  texts = tuple(filter(None, _texts(vars(config)))) if config else ()
+  return {url for url in urls if url in texts or url.endswith(tuple(f'/{t}' for t in texts))}
 
 
 def _texts(value: Any) -> Iterator[str]:

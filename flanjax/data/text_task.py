@@ -9,7 +9,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from flanjax.data import prepared_task, preprocessors, sources, specs
+from flanjax.data import preprocessors, sources, specs, task_reading
 from flanjax.data.export_files import Row
 from flanjax.errors import UserError, nearest
 
@@ -47,17 +47,17 @@ class TextTask:
     spec = self._parsed and self._parsed.spec
     if spec and sources.is_tfds(spec.source) and not (spec.filter_fn or spec.drop_empty):
       return self.size_at_most
-    with prepared_task.named(self._where):
+    with task_reading.named(self._where):
       return int(self._kept().reduce(np.int64(0), lambda n, _: n + 1).numpy())
 
   def rows(self, chosen: np.ndarray | None = None) -> Iterator[Row]:
     """The rows, in the order of the data; `chosen`, a mask over them, names those to give."""
-    with prepared_task.named(f'{self._where}, building the dataset'):
+    with task_reading.named(f'{self._where}, building the dataset'):
       dataset = self._kept()
       if chosen is not None:
         dataset = _only(dataset, chosen)
       dataset = self._as_text(dataset)
-    for x in prepared_task.read(dataset, self._where):
+    for x in task_reading.read(dataset, self._where):
       yield {
           'inputs': _text(x['inputs']),
           'targets': _text(x['targets']),

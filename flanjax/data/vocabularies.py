@@ -31,6 +31,11 @@ def set_default(name: str | None) -> None:
   _default = name
 
 
+def chosen() -> str | None:
+  """What `set_default` was last told, for another process to be told the same."""
+  return _default
+
+
 def default_name(suite: str) -> str:
   """The vocabulary a suite's tasks use: `set_default`, environment, or the suite's own."""
   own = 'mini' if suite == 'mini' else 't5'

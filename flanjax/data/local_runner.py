@@ -1,0 +1,94 @@
+"""Prepares the tasks of a mixture that are not there yet, on this machine."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import seqio
+
+from flanjax.data import prepared_task, workers
+from flanjax.data.prepared_task import Job
+from flanjax.errors import UserError
+
+Progress = Callable[[int, int, str], None]
+Entries = dict[str, dict[str, Any]]
+
+# Starting a process takes as long as preparing about this many examples.
+_EXAMPLES_PER_WORKER = 20_000
+
+
+class Meter:
+  """Tells how much of the work is done: `progress(examples done, examples in all, task)`."""
+
+  def __init__(self, jobs: Sequence[Job], progress: Progress):
+    self._sizes = {j.name: j.entry['num_input_examples'] for j in jobs}
+    self._done: dict[str, int] = {}
+    self._progress = progress
+
+  def start(self, finished: Iterable[str]) -> None:
+    """These tasks were there before."""
+    self._done = {name: self._sizes[name] for name in finished}
+    self._tell('')
+
+  def __call__(self, name: str, examples: int | None = None) -> None:
+    """A task has come so far; None: to its end."""
+    size = self._sizes[name]
+    come = size if examples is None else min(examples, size)
+    # A worker's last report may come after its result.
+    self._done[name] = max(self._done.get(name, 0), come)
+    self._tell(name)
+
+  def _tell(self, name: str) -> None:
+    self._progress(sum(self._done.values()), sum(self._sizes.values()), name)
+
+
+def finished(jobs: Sequence[Job]) -> Entries:
+  """Entries of the tasks that are there and whole, by name.
+
+  Raises:
+    UserError: more examples of one were left out as bad than may be now.
+  """
+  with concurrent.futures.ThreadPoolExecutor(workers.cores()) as pool:
+    entries = zip(jobs, pool.map(prepared_task.finished, jobs))
+    return {job.name: entry for job, entry in entries if entry}
+
+
+def run(
+    jobs: Sequence[Job], modules: Iterable[str], num_workers: int | None, progress: Progress
+) -> Entries:
+  """Entries of all tasks, by name.
+
+  Args:
+    jobs: the tasks.
+    modules: what a worker has to import to know them.
+    num_workers: processes; 1: this one; None: as many as there are cores and work for.
+    progress: called with (examples done, examples in all, task).
+
+  Raises:
+    UserError: a task cannot be prepared. Those that were finished before are kept.
+  """
+  entries, meter = finished(jobs), Meter(jobs, progress)
+  meter.start(entries)
+  # The largest first, so that no core is left with one at the end.
+  todo = sorted((j for j in jobs if j.name not in entries),
+                key=lambda j: -j.entry['num_input_examples'])
+  if num_workers is None:
+    work = sum(j.entry['num_input_examples'] for j in todo)
+    num_workers = min(workers.cores(), -(-work // _EXAMPLES_PER_WORKER))
+  modules = dict.fromkeys([*workers.modules_of(j.name for j in todo), *modules])
+  for job, entry in workers.run(prepare_one, todo, num_workers, modules, meter, 'prepare'):
+    entries[job.name] = entry
+    meter(job.name)
+  return entries
+
+
+def prepare_one(job: Job, report: Callable[[str, int], None]) -> dict[str, Any]:
+  """Prepares a task in this process, or a worker."""
+  if job.name not in seqio.TaskRegistry.names():
+    raise UserError(
+        'A worker process does not know a task.', where=f'task {job.name}',
+        hint='name the module that registers it (--module), or use one worker (--num_workers=1)',
+    )
+  return prepared_task.write(job, report)
