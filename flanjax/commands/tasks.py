@@ -122,8 +122,9 @@ def _page(row: dict[str, Any]) -> str:
   if 'option' in row:
     title += f"  option {row['option']}{' (right)' if row['is_correct'] else ''}"
   indent = lambda text: '\n'.join(f'    {line}' for line in text.split('\n'))
-  return (f"{title}\n  inputs, {row['input_tokens']} tokens:\n{indent(row['inputs'])}\n"
-          f"  targets, {row['target_tokens']} tokens:\n{indent(row['targets'])}\n")
+  tokens = lambda n: '' if n is None else f', {n} tokens'
+  return (f"{title}\n  inputs{tokens(row['input_tokens'])}:\n{indent(row['inputs'])}\n"
+          f"  targets{tokens(row['target_tokens'])}:\n{indent(row['targets'])}\n")
 
 
 def _check(args: argparse.Namespace) -> int:

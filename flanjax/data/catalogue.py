@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import seqio
-import tensorflow as tf
 
-from flanjax.data import clusters, mixtures, preprocessors, sources, specs
+from flanjax.data import clusters, mixtures, preprocessors, sources, specs, task_reading
 from flanjax.data.specs import TaskSpec
 from flanjax.errors import UserError, nearest
 
@@ -69,20 +68,18 @@ def metric_names(spec: TaskSpec) -> list[str]:
   return [getattr(fn, '__name__', str(fn)) for fn in spec.metric_fns]
 
 
-def show_task(
-    name: str, num_examples: int = 2, split: str = 'train', sequence_length=None
-) -> list[dict[str, Any]]:
+def show_task(name: str, num_examples: int = 2, split: str = 'train') -> list[dict[str, Any]]:
   """Rendered examples of a task.
 
   Args:
     name: a SeqIO task, or a task's own name, which stands for all of its templates.
     num_examples: how many; of a task's own name, how many for each template.
     split: which split.
-    sequence_length: {'inputs': n, 'targets': n} to see what is cut, None for whole texts.
 
   Returns:
     rows {task, split, example_id, template_id, inverted, inputs, targets, input_tokens,
-    target_tokens}, and for rank classification {option, is_correct}. Tokens count EOS.
+    target_tokens}, and for rank classification {option, is_correct}. Tokens count EOS; they are
+    None where the vocabulary cannot be read, as without a network.
 
   Raises:
     UserError: the task or split is unknown, or its data is missing or wrong.
@@ -94,13 +91,22 @@ def show_task(
     tasks = [f'{name}_type_{i}' for i in range(len(spec.templates))]
   else:
     tasks = [name]
-  return [row for task in tasks for row in _rows(task, num_examples, split, sequence_length)]
+  counted = _has_vocabulary(seqio.TaskRegistry.get(tasks[0]))
+  return [row for task in tasks for row in _rows(task, num_examples, split, counted)]
 
 
-def _rows(name: str, num_examples: int, split: str, sequence_length) -> Iterator[dict[str, Any]]:
+def _has_vocabulary(task: seqio.Task) -> bool:
+  try:
+    return all(f.vocabulary.vocab_size for f in task.output_features.values())
+  except UserError:
+    return False
+
+
+def _rows(name: str, num_examples: int, split: str, counted: bool) -> Iterator[dict[str, Any]]:
   task, parsed = seqio.TaskRegistry.get(name), specs.parse_task_name(name)
-  _check_split(name, task, split)
-  for x in itertools.islice(_elements(task, split, sequence_length), num_examples):
+  if split not in task.splits:
+    raise UserError(f"Task '{name}' has no split '{split}'.", hint=nearest(split, task.splits))
+  for x in itertools.islice(_texts(task, parsed, split), num_examples):
     template_id = int(x['template_id'])
     row = {
         'task': name,
@@ -108,27 +114,31 @@ def _rows(name: str, num_examples: int, split: str, sequence_length) -> Iterator
         'example_id': int(x['example_id']),
         'template_id': template_id,
         'inverted': parsed.spec.templates_of(parsed.regime)[template_id].inverted,
-        'inputs': x['inputs_pretokenized'].decode(),
-        'targets': x['targets_pretokenized'].decode(),
-        'input_tokens': len(x['inputs']),
-        'target_tokens': len(x['targets']),
+        'inputs': x['inputs'].decode(errors='replace'),
+        'targets': x['targets'].decode(errors='replace'),
     }
+    for side, key in (('inputs', 'input_tokens'), ('targets', 'target_tokens')):
+      feature = task.output_features[side]
+      tokens = len(feature.vocabulary.encode(row[side])) + feature.add_eos if counted else None
+      row[key] = tokens
     if parsed.scoring:
       row |= {'option': int(x['idx'][1]), 'is_correct': bool(x['is_correct'])}
     yield row
 
 
-def _check_split(name: str, task: seqio.Task, split: str) -> None:
-  if split not in task.splits:
-    raise UserError(f"Task '{name}' has no split '{split}'.", hint=nearest(split, task.splits))
-
-
-def _elements(task: seqio.Task, split: str, sequence_length=None) -> Iterator[dict[str, Any]]:
-  """A task's elements as numpy; errors of its data come as UserErrors."""
-  try:
-    yield from task.get_dataset(sequence_length, split, shuffle=False).as_numpy_iterator()
-  except tf.errors.OpError as e:
-    raise preprocessors.explain(e) or e from e
+def _texts(task: seqio.Task, parsed: specs.ParsedTask, split: str) -> Iterator[dict[str, Any]]:
+  """A task's elements before they are tokenised; errors of its data come as UserErrors."""
+  with task_reading.named(f'task {task.name}, split {split}'):
+    dataset = task.source.get_dataset(split, shuffle=False)
+    dataset = preprocessors.to_fields(dataset, parsed.spec)
+    if parsed.shots:
+      dataset = preprocessors.render_few_shot(
+          dataset, task.output_features, task=parsed, source=task.source)
+    else:
+      dataset = preprocessors.render(dataset, parsed)
+    if parsed.scoring:
+      dataset = preprocessors.expand_options(dataset)
+    yield from dataset.as_numpy_iterator()
 
 
 def mixture_table(name: str) -> list[dict[str, Any]]:
