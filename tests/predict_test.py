@@ -60,6 +60,29 @@ def test_score_is_the_summed_log_likelihood_of_the_targets(model, params, pairs)
   assert scores[2] == pytest.approx(by_hand, rel=1e-4)
 
 
+def test_options_of_one_prompt_score_as_each_alone(model, params):
+  rng = np.random.default_rng(3)
+  pairs = [(x, y) for x in _sequences(rng, 9, 30) for y in _sequences(rng, 1 + len(x) % 4, 12)]
+  rng.shuffle(pairs)
+  predictor = predict.Predictor(model, params, batch_size=4)
+  alone = np.concatenate([predictor.score([pair]) for pair in pairs])
+  np.testing.assert_allclose(predictor.score(pairs), alone, rtol=1e-5)
+
+
+def test_a_prompt_is_encoded_once_for_all_its_options(model, params, monkeypatch):
+  x = [5, 6, 1]
+  pairs = [(x, [7, 1]), ([9, 1], [8, 1]), (x, [8, 8, 1]), (list(x), [3, 1])]
+  found = predict.prompts(pairs)
+  assert [(p.inputs, p.pairs) for p in found] == [(x, [0, 2, 3]), ([9, 1], [1])]
+  batch = predict.prompt_batch(found, 2, 4, 8)
+  assert batch['decoder_target_tokens'].tolist() == [[7, 1, 8, 8, 1, 3, 1, 0], [8, 1, 0, 0, 0, 0, 0, 0]]
+  assert batch['decoder_input_tokens'][0].tolist() == [0, 7, 0, 8, 8, 0, 3, 0]
+  assert batch['decoder_segment_ids'][0].tolist() == [1, 1, 2, 2, 2, 3, 3, 0]
+  sizes = [len(p.pairs) for p in predict.prompts([(x, [2] * 100)] * 7)]
+  assert sizes == [2, 2, 2, 1]
+  assert [len(p.pairs) for p in predict.prompts([(x, [2] * 900)] * 2)] == [1, 1]
+
+
 def test_answers_end_before_the_end_token():
   assert predict.until_end([5, 6, 1, 7, 0], eos_id=1) == [5, 6]
   assert predict.until_end([5, 6, 0], eos_id=1) == [5, 6]

@@ -43,7 +43,7 @@ def _predict(params, batch, *, model: _Static, max_decode_steps: int, eos_id: in
 
 @functools.partial(jax.jit, static_argnames='model')
 def _score(params, batch, *, model: _Static):
-  return model.model.score_batch(params, batch)
+  return model.model.score_tokens(params, batch)
 
 
 def padded_length(length: int, multiple: int) -> int:
@@ -75,29 +75,68 @@ def pad(sequences: Sequence[Sequence[int]], rows: int, length: int) -> np.ndarra
   return out
 
 
-def encoder_decoder_batch(
-    inputs: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], rows: int,
-    input_length: int, target_length: int,
+@dataclasses.dataclass(frozen=True)
+class _Prompt:
+  """A prompt, and the pairs of a request that it is the inputs of."""
+
+  inputs: Sequence[int]
+  pairs: list[int]
+  targets: list[Sequence[int]]
+
+  @property
+  def target_tokens(self) -> int:
+    return sum(map(len, self.targets))
+
+
+def prompts(
+    pairs: Sequence[tuple[Sequence[int], Sequence[int]]], row_tokens: int = 256
+) -> list[_Prompt]:
+  """Pairs of the same inputs together, of at most `row_tokens` tokens of targets (or one pair)."""
+  found: list[_Prompt] = []
+  newest: dict[bytes, _Prompt] = {}
+  for i, (inputs, targets) in enumerate(pairs):
+    key = np.asarray(inputs, np.int32).tobytes()
+    prompt = newest.get(key)
+    if prompt is None or prompt.target_tokens + len(targets) > row_tokens:
+      prompt = newest[key] = _Prompt(inputs, [], [])
+      found.append(prompt)
+    prompt.pairs.append(i)
+    prompt.targets.append(targets)
+  return found
+
+
+def prompt_batch(
+    chosen: Sequence[_Prompt], rows: int, input_length: int, target_length: int
 ) -> dict[str, np.ndarray]:
-  """The batch dictionary of unpacked pairs; rows beyond the last pair weigh nothing."""  # fmt: skip
-  weights = np.zeros((rows, target_length), np.float32)
-  for i, target in enumerate(targets):
-    weights[i, : len(target)] = 1.0
-  target_tokens = pad(targets, rows, target_length)
-  shifted = np.pad(target_tokens, ((0, 0), (1, 0)))[:, :-1]
-  return {
-      'encoder_input_tokens': pad(inputs, rows, input_length),
-      'decoder_target_tokens': target_tokens,
-      'decoder_input_tokens': shifted,
-      'decoder_loss_weights': weights,
+  """The batch dictionary of prompts, the targets of each one after another in its row.
+
+  Two targets [5 1] and [6 7 1] of one prompt:
+
+      decoder_target_tokens  5 1 6 7 1 0
+      decoder_input_tokens   0 5 0 6 7 0
+      decoder_segment_ids    1 1 2 2 2 0
+  """
+  batch = {
+      'encoder_input_tokens': pad([p.inputs for p in chosen], rows, input_length),
+      **{name: np.zeros((rows, target_length), np.int32)
+         for name in ('decoder_target_tokens', 'decoder_input_tokens', 'decoder_segment_ids')},
   }
+  for row, prompt in enumerate(chosen):
+    start = 0
+    for segment, target in enumerate(prompt.targets, start=1):
+      stop = start + len(target)
+      batch['decoder_target_tokens'][row, start:stop] = target
+      batch['decoder_input_tokens'][row, start + 1 : stop] = target[:-1]
+      batch['decoder_segment_ids'][row, start:stop] = segment
+      start = stop
+  return batch
 
 
 class Predictor:
   """Generates from and scores with one set of parameters.
 
   Args:
-    model: has `predict_batch(params, batch, max_decode_steps, eos_id)` and `score_batch(params,
+    model: has `predict_batch(params, batch, max_decode_steps, eos_id)` and `score_tokens(params,
       batch)`; a `config` that can be hashed lets equal models share compiled programs.
     params: its parameters, on the host or on devices.
     mesh: a mesh with an axis 'data' over which a batch is split; parameters are placed by the
@@ -178,21 +217,26 @@ class Predictor:
   ) -> np.ndarray:
     """log p(targets | inputs), summed over the targets' tokens: float64 [pairs].
 
+    A prompt is encoded once for all its targets, which share a row of the decoder.
+
     Args:
       pairs: token ids of inputs and targets, each with its end token.
       progress: called with (pairs scored, all).
     """
     scores = np.zeros(len(pairs), np.float64)
-    done = 0
-    for rows in batches([len(x) + len(y) for x, y in pairs], self.batch_size):
-      inputs, targets = zip(*(pairs[i] for i in rows))
-      batch = encoder_decoder_batch(
-          inputs, targets, self.batch_size,
-          padded_length(max(map(len, inputs)), self._input_multiple),
-          padded_length(max(map(len, targets)), self._target_multiple),
+    asked, done = prompts(pairs), 0
+    for rows in batches([len(p.inputs) + p.target_tokens for p in asked], self.batch_size):
+      chosen = [asked[i] for i in rows]
+      batch = prompt_batch(
+          chosen, self.batch_size,
+          padded_length(max(len(p.inputs) for p in chosen), self._input_multiple),
+          padded_length(max(p.target_tokens for p in chosen), self._target_multiple),
       )  # fmt: skip
-      scores[rows] = self._run(_score, batch)[: len(rows)]
-      done += len(rows)
+      tokens = self._run(_score, batch).astype(np.float64)
+      for row, prompt in zip(tokens, chosen):
+        ends = np.cumsum([len(t) for t in prompt.targets])
+        scores[prompt.pairs] = np.add.reduceat(row[: ends[-1]], [0, *ends[:-1]])
+        done += len(prompt.pairs)
       if progress:
         progress(done, len(pairs))
     return scores

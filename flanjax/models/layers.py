@@ -82,14 +82,14 @@ def attention_mask(
     query_segments: jax.Array | None = None,
     key_segments: jax.Array | None = None,
 ) -> jax.Array:
-  """Who may see whom: both real, and of one segment where rows are packed.
+  """Who may see whom: both real, and of one segment where both sides are packed.
 
   >>> attention_mask(jnp.array([[1, 1]]) > 0, jnp.array([[1, 1, 0]]) > 0,
   ...                jnp.array([[1, 2]]), jnp.array([[1, 2, 0]])).astype(int).tolist()
   [[[1, 0, 0], [0, 1, 0]]]
   """
   mask = query_valid[:, :, None] & key_valid[:, None, :]
-  if query_segments is not None:
+  if query_segments is not None and key_segments is not None:
     mask &= query_segments[:, :, None] == key_segments[:, None, :]
   return mask
 

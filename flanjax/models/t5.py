@@ -26,6 +26,8 @@ class T5Config:
 
   `logits_via_embedding` ties the output to the embedding, scaled by 1/sqrt(emb_dim), as in
   T5 1.0. `dtype` is that of activations; parameters, norms, softmax and logits are float32.
+  `relpos_per_layer` gives every layer relative positions of its own, as in UMT5. The last
+  `vocab_padding` rows of the vocabulary stand for no token, and are never predicted.
   """
 
   vocab_size: int
@@ -39,15 +41,21 @@ class T5Config:
   dropout_rate: float = 0.0
   logits_via_embedding: bool = False
   dtype: str = 'float32'
+  relpos_per_layer: bool = False
+  vocab_padding: int = 0
 
   def __post_init__(self):
     object.__setattr__(self, 'mlp_activations', tuple(self.mlp_activations))
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
+      least = 0 if field.name == 'vocab_padding' else 1
       if field.type == 'int' and (isinstance(value, bool) or not isinstance(value, int)
-                                  or value < 1):
+                                  or value < least):
         raise errors.UserError(f'{field.name} must be a positive integer',
                                where='T5Config', got=repr(value))
+    if self.vocab_padding >= self.vocab_size:
+      raise errors.UserError('vocab_padding leaves no token', where='T5Config',
+                             got=self.vocab_padding, expected=f'below {self.vocab_size}')
     if not 0.0 <= self.dropout_rate < 1.0:
       raise errors.UserError('dropout_rate must be at least 0 and below 1',
                              where='T5Config', got=self.dropout_rate)
@@ -70,6 +78,10 @@ def _mlp(cfg: T5Config) -> layers.MLP:
       cfg.mlp_dim, cfg.emb_dim, cfg.mlp_activations, jnp.dtype(cfg.dtype), cfg.dropout_rate)
 
 
+def _relpos(cfg: T5Config, bidirectional: bool) -> layers.RelativePositionBias:
+  return layers.RelativePositionBias(cfg.num_heads, bidirectional)
+
+
 def _norm(cfg: T5Config) -> layers.RMSNorm:
   return layers.RMSNorm(jnp.dtype(cfg.dtype))
 
@@ -85,8 +97,12 @@ class EncoderLayer(nn.Module):
     self.pre_mlp_layer_norm = _norm(self.config)
     self.mlp = _mlp(self.config)
     self.dropout = nn.Dropout(self.config.dropout_rate, broadcast_dims=(-2,))
+    if self.config.relpos_per_layer:
+      self.relpos_bias = _relpos(self.config, bidirectional=True)
 
   def __call__(self, x: jax.Array, bias: jax.Array, deterministic: bool) -> jax.Array:
+    if self.config.relpos_per_layer:
+      bias = bias + self.relpos_bias(x.shape[-2])
     y = self.pre_attention_layer_norm(x)
     x = x + self.dropout(self.attention(y, y, bias, deterministic), deterministic=deterministic)
     y = self.mlp(self.pre_mlp_layer_norm(x), deterministic)
@@ -106,11 +122,15 @@ class DecoderLayer(nn.Module):
     self.pre_mlp_layer_norm = _norm(self.config)
     self.mlp = _mlp(self.config)
     self.dropout = nn.Dropout(self.config.dropout_rate, broadcast_dims=(-2,))
+    if self.config.relpos_per_layer:
+      self.relpos_bias = _relpos(self.config, bidirectional=False)
 
   def __call__(
       self, x: jax.Array, encoded: jax.Array, self_bias: jax.Array, cross_bias: jax.Array,
       deterministic: bool,
   ) -> jax.Array:
+    if self.config.relpos_per_layer:
+      self_bias = self_bias + self.relpos_bias(x.shape[-2])
     y = self.pre_self_attention_layer_norm(x)
     keys_values = self.self_attention.keys_values(y)
     context = self.encoder_decoder_attention.keys_values(encoded)
@@ -123,6 +143,8 @@ class DecoderLayer(nn.Module):
     """One position, [batch, 1, embed], whose keys and values are written at `index`."""
     y = self.pre_self_attention_layer_norm(x)
     cache = decoding.write_cache(cache, self.self_attention.keys_values(y), index)
+    if self.config.relpos_per_layer:
+      self_bias = self_bias + self.relpos_bias.row(index, cache.key.shape[1])
     x = self._attend(x, y, (cache.key, cache.value), (cache.context_key, cache.context_value),
                      self_bias, cross_bias, True)
     return x, cache
@@ -144,14 +166,17 @@ class Encoder(nn.Module):
 
   def setup(self):
     cfg = self.config
-    self.relpos_bias = layers.RelativePositionBias(cfg.num_heads, bidirectional=True)
+    if not cfg.relpos_per_layer:
+      self.relpos_bias = _relpos(cfg, bidirectional=True)
     self.layers = [EncoderLayer(cfg) for _ in range(cfg.num_encoder_layers)]
     self.encoder_norm = _norm(cfg)
     self.dropout = nn.Dropout(cfg.dropout_rate, broadcast_dims=(-2,))
     self.last_dropout = nn.Dropout(cfg.dropout_rate)
 
   def __call__(self, x: jax.Array, mask: jax.Array, deterministic: bool) -> jax.Array:
-    bias = self.relpos_bias(x.shape[-2]) + layers.mask_to_bias(mask)
+    bias = layers.mask_to_bias(mask)
+    if not self.config.relpos_per_layer:
+      bias = self.relpos_bias(x.shape[-2]) + bias
     x = self.dropout(x, deterministic=deterministic)
     for layer in self.layers:
       x = layer(x, bias, deterministic)
@@ -165,7 +190,8 @@ class Decoder(nn.Module):
 
   def setup(self):
     cfg = self.config
-    self.relpos_bias = layers.RelativePositionBias(cfg.num_heads, bidirectional=False)
+    if not cfg.relpos_per_layer:
+      self.relpos_bias = _relpos(cfg, bidirectional=False)
     self.layers = [DecoderLayer(cfg) for _ in range(cfg.num_decoder_layers)]
     self.decoder_norm = _norm(cfg)
     self.dropout = nn.Dropout(cfg.dropout_rate, broadcast_dims=(-2,))
@@ -177,7 +203,9 @@ class Decoder(nn.Module):
       deterministic: bool,
   ) -> jax.Array:
     """-> the last hidden states, [batch, length, embed]."""
-    self_bias = self.relpos_bias(x.shape[-2]) + layers.mask_to_bias(self_mask)
+    self_bias = layers.mask_to_bias(self_mask)
+    if not self.config.relpos_per_layer:
+      self_bias = self.relpos_bias(x.shape[-2]) + self_bias
     cross_bias = layers.mask_to_bias(cross_mask)
     x = self.dropout(x, deterministic=deterministic)
     for layer in self.layers:
@@ -196,8 +224,9 @@ class Decoder(nn.Module):
   ) -> tuple[jax.Array, list[decoding.LayerCache]]:
     """One position, [batch, 1, embed] -> its last hidden state and the caches grown by it."""
     length = caches[0].key.shape[1]
-    written = layers.mask_to_bias((jnp.arange(length) <= index)[None, None])
-    self_bias = self.relpos_bias.row(index, length) + written
+    self_bias = layers.mask_to_bias((jnp.arange(length) <= index)[None, None])
+    if not self.config.relpos_per_layer:
+      self_bias = self.relpos_bias.row(index, length) + self_bias
     cross_bias = layers.mask_to_bias(cross_mask)
     grown = []
     for layer, cache in zip(self.layers, caches):
@@ -227,6 +256,10 @@ class Transformer(nn.Module):
       logits = self.token_embedder.attend(hidden / jnp.sqrt(float(self.config.emb_dim)))
     else:
       logits = self.decoder.logits_dense(hidden)
+    if self.config.vocab_padding:
+      real = jnp.arange(self.config.vocab_size) < (
+          self.config.vocab_size - self.config.vocab_padding)
+      logits = jnp.where(real, logits, layers.MASKED)
     return layers.constrain(logits, ('batch', 'length', 'vocab'))
 
   def __call__(self, batch: Batch, deterministic: bool = True) -> jax.Array:
@@ -319,12 +352,19 @@ class EncoderDecoderModel:
     return losses.cross_entropy(
         self.logits(params, batch, rng), targets, weights, self.z_loss, self.label_smoothing)
 
+  def score_tokens(self, params: Params, batch: Batch) -> jax.Array:
+    """-> float32 [batch, length]: log p of each target token, 0 where there is none.
+
+    Several targets of one prompt may stand in one row, told apart by `decoder_segment_ids`;
+    without `encoder_segment_ids` each of them sees the whole prompt.
+    """
+    targets = batch['decoder_target_tokens']
+    return losses.token_log_likelihood(self.logits(params, batch), targets) * (targets > 0)
+
   def score_batch(self, params: Params, batch: Batch) -> jax.Array:
     """-> float32 [batch]: log p(targets | inputs), tokens weighted by decoder_loss_weights."""
-    targets = batch['decoder_target_tokens']
-    weights = batch.get('decoder_loss_weights', targets > 0)
-    return jnp.sum(
-        losses.token_log_likelihood(self.logits(params, batch), targets) * weights, axis=-1)
+    weights = batch.get('decoder_loss_weights', 1.0)
+    return jnp.sum(self.score_tokens(params, batch) * weights, axis=-1)
 
   def predict_batch(
       self, params: Params, batch: Batch, max_decode_steps: int, eos_id: int = 1
