@@ -34,11 +34,13 @@ setuptools.setup(
         'jax>=0.10,<0.12',
         'jinja2>=3.1',
         'matplotlib>=3.8',
+        'ml_dtypes>=0.4',
         'msgpack>=1.0',
         'numpy>=2.0',
         'optax>=0.2.5',
         'orbax-checkpoint>=0.11.30',
         'pyarrow>=14',
+        'pyyaml>=6.0',
         'rich>=13',
         'rouge-score>=0.1.2',
         'sacrebleu>=2.4',
@@ -54,6 +56,10 @@ setuptools.setup(
     extras_require={
         'test': ['pytest>=8', 'pytest-xdist>=3', 'ruff'],
         'comparison': _COMPARISON,
+        # Tried with 2.77. It holds back protobuf, pyarrow, pillow and python-dateutil.
+        'beam': ['apache-beam>=2.77,<3'],
+        'gcs': ['etils[epath-gcs]'],
+        's3': ['etils[epath-s3]'],
     },
     entry_points={'console_scripts': ['flanjax=flanjax.cli:main']},
 )

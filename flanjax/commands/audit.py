@@ -17,7 +17,7 @@ if TYPE_CHECKING:
   from flanjax.data.leakage import Leakage
 
 FORMAT, VERSION = 'flanjax-leakage', 1
-_MOST_NAMED = 3
+_MOST_NAMED, _MOST_SKIPPED = 3, 6
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -135,13 +135,16 @@ def text(found: Leakage) -> str:
         f"{r['train_task']} and {r['task']} ({r['leaked']:,})" for r in met)]
   for side, what in (('train', 'training'), ('eval', 'evaluation')):
     if found.skipped[side]:
-      names = ', '.join(sorted(found.skipped[side]))
-      lines += ['', f'{what} tasks not read, their data is missing: {names}']
+      lines += ['', f'{len(found.skipped[side])} {what} task(s) not read, their data is missing: '
+                f'{_some(sorted(found.skipped[side]), _MOST_SKIPPED)}']
   return '\n'.join(lines)
 
 
 def _named(counts: dict[str, int]) -> str:
   """The training tasks that most examples meet: 'wsc 48, winogrande 3 and 2 more'."""
-  names = [f'{name} {n:,}' for name, n in counts.items()]
-  more = f' and {len(names) - _MOST_NAMED} more' if len(names) > _MOST_NAMED else ''
-  return ', '.join(names[:_MOST_NAMED]) + more
+  return _some([f'{name} {n:,}' for name, n in counts.items()], _MOST_NAMED)
+
+
+def _some(names: list[str], most: int) -> str:
+  more = f' and {len(names) - most} more' if len(names) > most else ''
+  return ', '.join(names[:most]) + more

@@ -56,15 +56,15 @@ def finished(jobs: Sequence[Job]) -> Entries:
 
 
 def run(
-    jobs: Sequence[Job], modules: Iterable[str], num_workers: int | None, progress: Progress
+    jobs: Sequence[Job], modules: Iterable[str], progress: Progress, num_workers: int | None = None
 ) -> Entries:
   """Entries of all tasks, by name.
 
   Args:
     jobs: the tasks.
     modules: what a worker has to import to know them.
-    num_workers: processes; 1: this one; None: as many as there are cores and work for.
     progress: called with (examples done, examples in all, task).
+    num_workers: processes; 1: this one; None: as many as there are cores and work for.
 
   Raises:
     UserError: a task cannot be prepared. Those that were finished before are kept.
@@ -85,7 +85,7 @@ def run(
 
 
 def prepare_one(job: Job, report: Callable[[str, int], None]) -> dict[str, Any]:
-  """Prepares a task in this process, or a worker."""
+  """Prepares a task, in whatever process this is."""
   if job.name not in seqio.TaskRegistry.names():
     raise UserError(
         'A worker process does not know a task.', where=f'task {job.name}',

@@ -6,17 +6,18 @@ place and renamed when whole, so a folder of that name is complete; a later run 
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import seqio
 
-from flanjax.data import fingerprints, local_runner, mixtures, prepared_task, sources, specs
+from flanjax.data import beam_runner, fingerprints, local_runner, mixtures, prepared_task, sources, specs
 from flanjax.data import vocabularies, workers
 from flanjax.data.local_runner import Progress
 from flanjax.data.missing import tasks_to_skip
@@ -24,8 +25,10 @@ from flanjax.data.prepared_task import DROP, TOO_LONG, TRUNCATE, Job
 from flanjax.errors import UserError, nearest
 from flanjax.input import lock as lock_lib
 from flanjax.input import manifest as manifest_lib
-from flanjax.input import staging
+from flanjax.input import remote, staging
 from flanjax.input.manifest import FORMAT_VERSION, SIDES
+
+LOCAL = 'local'
 
 
 def default_output_dir() -> pathlib.Path:
@@ -47,14 +50,17 @@ def prepare(
     lock: str | os.PathLike | None = None,
     too_long: str = TRUNCATE,
     max_bad_examples: int = 0,
-) -> pathlib.Path:
+    runner: str = 'local',
+    runner_options: Sequence[str] = (),
+) -> remote.AnyPath:
   """Prepares a mixture; tasks that are there already are kept.
 
   Args:
     mixture_or_task: name of a mixture or of a SeqIO task.
     sequence_length: {'inputs': n, 'targets': n}, EOS included.
     split: which split.
-    output_dir: None: $FLANJAX_CACHE/prepared or ~/.cache/flanjax/prepared.
+    output_dir: a folder, or one of a store (gs://, s3://), to which is copied what is prepared in
+      None's: $FLANJAX_CACHE/prepared or ~/.cache/flanjax/prepared.
     vocabulary: see `vocabularies.get`; None: what the tasks say.
     modules: modules that register tasks, imported here and in every worker.
     num_workers: processes; 1: this process; None: as many as there are cores and work for.
@@ -66,6 +72,8 @@ def prepare(
       task itself does, 'drop' leaves them out. Either is counted.
     max_bad_examples: how many examples of each task may be left out because the task fails on
       them; they are counted, and the first of them told with their reasons.
+    runner: 'local', or one of `beam_runner.RUNNERS` to prepare on Apache Beam.
+    runner_options: 'key=value' options of Beam.
 
   Returns:
     the mixture's manifest.
@@ -76,22 +84,36 @@ def prepare(
       is not what its lock says (nothing is prepared where that is known before).
   """
   _check_arguments(sequence_length, num_workers, too_long, max_bad_examples)
+  run = _runner(runner, runner_options, num_workers)
   if vocabulary:
     vocabularies.set_default(vocabulary)
   workers.import_all(modules)
   lengths = {side: int(sequence_length[side]) for side in SIDES}
   skipped = tasks_to_skip(mixture_or_task, on_missing, download)
   rates = mixtures.mixture_rates(mixture_or_task, skip=list(skipped))
-  root = _writable(pathlib.Path(output_dir or default_output_dir()))
+  root = _writable(output_dir or default_output_dir())
   jobs = [_job(name, split, lengths, root, too_long, max_bad_examples) for name in rates]
   locked = lock_lib.load(lock) if lock else None
   if locked:
-    _check_lock(locked, lock, mixture_or_task, split, lengths, rates, jobs)
-  entries = local_runner.run(jobs, modules, num_workers, progress or (lambda *a: None))
+    _check_lock(locked, lock, mixture_or_task, split, rates, jobs)
+  entries = run(jobs, modules, progress or (lambda *a: None))
   path = _write_mixture(root, mixture_or_task, split, lengths, rates, jobs, entries, skipped)
   if locked:
     lock_lib.refuse_drift(locked, lock_lib.lock(manifest_lib.load(path)), os.fspath(lock))
   return path
+
+
+def _runner(name: str, options: Sequence[str], num_workers: int | None) -> Callable[..., Any]:
+  """What prepares: (jobs, modules, progress) -> entries."""
+  if name == LOCAL:
+    if options:
+      raise UserError('The local runner has no such options.', got=', '.join(options),
+                      hint=f'name a runner of Beam: {", ".join(beam_runner.RUNNERS)}')
+    return functools.partial(local_runner.run, num_workers=num_workers)
+  if num_workers is not None:
+    raise UserError('num_workers is for the local runner.', where=f'runner {name}',
+                    got=num_workers, hint='Beam has options of its own: runner_options')
+  return functools.partial(beam_runner.run, runner=name, options=options)
 
 
 def _check_lock(
@@ -99,13 +121,15 @@ def _check_lock(
     path: str | os.PathLike,
     mixture: str,
     split: str,
-    lengths: Mapping[str, int],
     rates: Mapping[str, mixtures.MixRate],
     jobs: Sequence[Job],
 ) -> None:
   """Refuses what is known to differ from a lock before anything is prepared."""
   tasks = {j.name: lock_lib.before({**j.entry, 'rate': rates[j.name].rate}) for j in jobs}
-  about = {'mixture': mixture, 'split': split, 'sequence_length': dict(lengths), 'tasks': tasks}
+  about = {
+      'mixture': mixture, 'split': split, 'sequence_length': dict(jobs[0].sequence_length),
+      'too_long': jobs[0].too_long, 'tasks': tasks,
+  }
   lock_lib.refuse_drift(locked, about, os.fspath(path))
 
 
@@ -129,9 +153,14 @@ def _check_arguments(
                     got=max_bad_examples)
 
 
-def _writable(root: pathlib.Path) -> pathlib.Path:
+def _writable(folder: str | os.PathLike) -> remote.AnyPath:
+  """A folder known to be writable; where it is one of a store, the local one is so too."""
+  root = remote.resolved(folder)
+  if remote.is_remote(root):
+    _writable(default_output_dir())
+    remote.check_writable(root)
+    return root
   try:
-    root = root.expanduser().absolute()
     root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=root):
       pass
@@ -141,7 +170,7 @@ def _writable(root: pathlib.Path) -> pathlib.Path:
 
 
 def _job(
-    name: str, split: str, lengths: Mapping[str, int], root: pathlib.Path,
+    name: str, split: str, lengths: Mapping[str, int], root: remote.AnyPath,
     too_long: str = TRUNCATE, max_bad_examples: int = 0,
 ) -> Job:
   task = seqio.TaskRegistry.get(name)
@@ -161,12 +190,14 @@ def _job(
   # not which.
   identity = [FORMAT_VERSION, name, split, lengths, hashes, *([DROP] if too_long == DROP else [])]
   fingerprint = fingerprints.digest(identity)
+  folder = root / _file_name(name) / fingerprint[:16]
+  here = remote.resolved(default_output_dir()) / pathlib.Path(*folder.parts[-2:])
   spec = specs.parse_task_name(name).spec if specs.is_task_name(name) else None
   return Job(
       name=name,
       split=split,
       sequence_length=lengths,
-      folder=root / _file_name(name) / fingerprint[:16],
+      folder=here if remote.is_remote(root) else folder,
       entry={
           'name': name,
           'task': spec.name if spec else name,
@@ -179,6 +210,7 @@ def _job(
       },
       too_long=too_long,
       max_bad_examples=max_bad_examples,
+      store=os.fspath(folder) if remote.is_remote(root) else '',
   )
 
 
@@ -187,7 +219,7 @@ def _file_name(name: str) -> str:
 
 
 def _write_mixture(
-    root: pathlib.Path,
+    root: remote.AnyPath,
     mixture: str,
     split: str,
     lengths: Mapping[str, int],
@@ -195,7 +227,7 @@ def _write_mixture(
     jobs: Sequence[Job],
     entries: Mapping[str, Mapping[str, Any]],
     skipped: Mapping[str, str],
-) -> pathlib.Path:
+) -> remote.AnyPath:
   task = seqio.TaskRegistry.get(jobs[0].name)
   vocabulary = task.output_features['targets'].vocabulary
   name, vocabulary_fingerprint = fingerprints.of_vocabulary(vocabulary)
@@ -206,7 +238,7 @@ def _write_mixture(
           **j.entry,
           'rate': rates[j.name].rate,
           'share': rates[j.name].share,
-          'path': os.path.relpath(j.folder, folder),
+          'path': os.path.join('..', *j.folder.parts[-2:]),
       }
       for j in jobs
   ]
@@ -225,8 +257,12 @@ def _write_mixture(
   identity = {k: v for k, v in content.items() if k != 'versions'}
   fingerprint = fingerprints.digest(identity)[:16]
   path = folder / f'{_file_name(mixture)}-{fingerprint}.json'
+  text = manifest_lib.dumps(content)
+  if remote.is_remote(path):
+    remote.write_text(path, text)
+    return path
   try:
-    staging.replace_file(path, manifest_lib.dumps(content))
+    staging.replace_file(path, text)
   except OSError as e:
     raise prepared_task.unwritable(path, e) from e
   return path

@@ -18,15 +18,13 @@ import tensorflow as tf
 
 from flanjax import terminal
 from flanjax.data import bad_examples, task_reading
-from flanjax.data.task_reading import named, read  # noqa: F401 (others read tasks as this does)
 from flanjax.errors import UserError
+from flanjax.input import files, remote, staging
 from flanjax.input import manifest as manifest_lib
-from flanjax.input import staging
 from flanjax.input.manifest import SIDES
-from flanjax.input.staging import remove_leftovers  # noqa: F401
 from flanjax.input.writer import TaskWriter
 
-MANIFEST = 'manifest.json'
+MANIFEST = manifest_lib.OF_TASK
 TRUNCATE, DROP = TOO_LONG = ('truncate', 'drop')
 _REPORT_EVERY = 500
 _PACKAGES = ('flanjax', 'seqio', 'tensorflow', 'tensorflow-datasets', 'array_record')
@@ -40,10 +38,11 @@ class Job:
     name: the SeqIO task.
     split: which split.
     sequence_length: longest inputs and targets.
-    folder: where the result goes.
+    folder: where the result goes, on this machine.
     entry: what its manifest says besides what is counted.
     too_long: 'truncate' or 'drop', what becomes of longer examples.
     max_bad_examples: how many examples may be left out because the task fails on them.
+    store: the folder of an object store in which the result shall be, or ''.
   """
 
   name: str
@@ -53,29 +52,64 @@ class Job:
   entry: Mapping[str, Any]
   too_long: str = TRUNCATE
   max_bad_examples: int = 0
+  store: str = ''
 
 
 def finished(job: Job) -> dict[str, Any] | None:
-  """The manifest entry of a task that is there and whole, else None.
+  """The manifest entry of a task that is where it shall be, and whole; else None.
 
   Raises:
-    UserError: it was prepared without examples that fail, of which there are more than may be now.
+    UserError: it was prepared without examples that fail, of which there are more than may be now;
+      or a store cannot be reached.
   """
+  entry = _finished_in_store(job) if job.store else _finished_here(job)
+  if entry:
+    bad_examples.refuse(job.name, job.split, entry['bad_examples'], job.max_bad_examples)
+  return entry
+
+
+def _finished_here(job: Job) -> dict[str, Any] | None:
   try:
-    content = manifest_lib.read(job.folder / MANIFEST)
-    entry = {**content['entry'], 'rate': 1.0, 'share': 1.0, 'path': '.'}
-    task = manifest_lib.task_from(entry, job.folder)
-    manifest_lib.check_files([task], verify=True)
+    entry, task = _read(job, job.folder)
+    files.check_files([task], verify=True)
   except (UserError, KeyError, TypeError):
     return None
-  if task.fingerprint != job.entry['fingerprint']:
+  return entry
+
+
+def _finished_in_store(job: Job) -> dict[str, Any] | None:
+  """By the sizes of the files: to read them all would take as long as to copy them."""
+  try:
+    if remote.size(f'{job.store}/{MANIFEST}') is None:
+      return None
+    entry, task = _read(job, remote.resolved(job.store))
+  except (UserError, KeyError, TypeError):
     return None
-  bad_examples.refuse(job.name, job.split, task.bad_examples, job.max_bad_examples)
-  return content['entry']
+  whole = all(remote.size(f'{job.store}/{f.file}') == f.bytes for f in task.files)
+  return entry if whole else None
+
+
+def _read(job: Job, folder: remote.AnyPath) -> tuple[dict[str, Any], manifest_lib.PreparedTask]:
+  """What the manifest of a task says, if it is of this job."""
+  content = manifest_lib.read(folder / MANIFEST)
+  entry = {**content['entry'], 'rate': 1.0, 'share': 1.0, 'path': '.'}
+  task = manifest_lib.task_from(entry, folder)
+  if task.fingerprint != job.entry['fingerprint']:
+    raise KeyError(task.fingerprint)
+  found = {'dropped': task.dropped, 'bad_examples': dict(task.bad_examples)}
+  return content['entry'] | found, task
 
 
 def write(job: Job, report: Callable[[str, int], None]) -> dict[str, Any]:
-  """Prepares one task in its folder; returns its manifest entry."""
+  """Prepares one task, where it shall be; returns its manifest entry."""
+  if not job.store:
+    return _write_here(job, report)
+  entry = _finished_here(job) or _write_here(job, report)
+  remote.upload(job.folder, job.store, last=MANIFEST)
+  return entry
+
+
+def _write_here(job: Job, report: Callable[[str, int], None]) -> dict[str, Any]:
   try:
     with staging.beside(job.folder) as temporary:
       entry = _write_task(job, temporary, report)
@@ -92,7 +126,7 @@ def _move_into_place(temporary: pathlib.Path, job: Job) -> None:
       os.rename(temporary, job.folder)
       return
     except OSError:
-      if finished(job):  # Another run was quicker, with the same content.
+      if _finished_here(job):  # Another run was quicker, with the same content.
         return
       if not job.folder.exists():
         raise

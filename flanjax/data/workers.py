@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import importlib
 import multiprocessing
 import os
@@ -54,6 +55,31 @@ def modules_of(tasks: Iterable[str]) -> list[str]:
   return sorted(found & set(sys.modules) - {'__main__', 'builtins'})
 
 
+@dataclasses.dataclass(frozen=True)
+class Knowledge:
+  """What another process has to be told to know the same tasks.
+
+  Attributes:
+    modules: modules to import.
+    libraries: template libraries to register.
+    vocabulary: what suite vocabularies stand for, where that was chosen.
+  """
+
+  modules: tuple[str, ...]
+  libraries: tuple[template_libraries.Call, ...]
+  vocabulary: str | None
+
+  @classmethod
+  def here(cls, modules: Iterable[str]) -> Knowledge:
+    return cls(tuple(modules), template_libraries.calls(), vocabularies.chosen())
+
+  def acquire(self) -> None:
+    if self.vocabulary:
+      vocabularies.set_default(self.vocabulary)
+    import_all(self.modules)
+    template_libraries.repeat(self.libraries)
+
+
 def run(
     function: Callable[[Job, Report], Result],
     jobs: Sequence[Job],
@@ -81,8 +107,7 @@ def run(
     return
   context = multiprocessing.get_context(_START_METHOD)
   reports = context.Queue()
-  arguments = (
-      tuple(modules), template_libraries.calls(), vocabularies.chosen(), reports)
+  arguments = (Knowledge.here(modules), reports)
   with concurrent.futures.ProcessPoolExecutor(
       num_workers, mp_context=context, initializer=_start, initargs=arguments
   ) as pool:
@@ -115,22 +140,14 @@ def _results(
 _reports: Any = None  # In a worker: the queue to the parent.
 
 
-def _start(
-    modules: Sequence[str],
-    libraries: Sequence[template_libraries.Call],
-    vocabulary: str | None,
-    reports: Any,
-) -> None:
+def _start(knowledge: Knowledge, reports: Any) -> None:
   global _reports
   _reports = reports
   threading.Thread(target=_end_with_parent, daemon=True).start()
   tf.config.threading.set_intra_op_parallelism_threads(1)
   tf.config.threading.set_inter_op_parallelism_threads(1)
   tf.config.set_visible_devices([], 'GPU')
-  if vocabulary:
-    vocabularies.set_default(vocabulary)
-  import_all(modules)
-  template_libraries.repeat(libraries)
+  knowledge.acquire()
 
 
 def _end_with_parent() -> None:

@@ -24,7 +24,7 @@ from jinja2.visitor import NodeTransformer
 
 from flanjax.data.template_libraries import jinja_allowance as allowance
 from flanjax.data.template_libraries import jinja_functions as functions
-from flanjax.data.template_libraries.jinja_allowance import Refused
+from flanjax.data.template_libraries.jinja_allowance import Failed, Refused
 from flanjax.data.template_libraries.jinja_check import check
 from flanjax.errors import UserError
 
@@ -181,7 +181,7 @@ class Program:
     except Refused:
       raise
     except Exception as e:  # A stranger's template may fail in any way.
-      raise Refused(f'{type(e).__name__}: {e}') from e
+      raise Failed(f'{type(e).__name__}: {e}') from e
 
   def render(self, variables: Mapping[str, Any]) -> str:
     """The text for one example.
@@ -213,5 +213,4 @@ def expression(source: str) -> Program:
 
 def refusal(error: Refused, where: str) -> UserError:
   """The error that a user sees."""
-  return UserError('A template is refused.', where=where, got=error.got,
-                   expected=error.expected or None)
+  return UserError(error.what, where=where, got=error.got, expected=error.expected or None)

@@ -25,13 +25,22 @@ class Refused(Exception):
   """Something that a template does is not allowed, or too much.
 
   Attributes:
+    what: in a sentence.
     got: what it does.
     expected: what it may do.
   """
 
+  what = 'A template is refused.'
+
   def __init__(self, got: str, expected: str = ''):
     super().__init__(got)
     self.got, self.expected = got, expected
+
+
+class Failed(Refused):
+  """A template cannot be rendered for an example."""
+
+  what = 'A template fails on an example.'
 
 
 @dataclasses.dataclass

@@ -12,13 +12,10 @@ from flanjax.data.template_libraries.jinja_allowance import Refused
 
 MAX_DEPTH = 40
 MAX_LOOPS = 8
-_ALLOWED = frozenset({
-    nodes.Add, nodes.And, nodes.Assign, nodes.Call, nodes.Compare, nodes.Concat, nodes.CondExpr,
-    nodes.Const, nodes.Dict, nodes.Div, nodes.Filter, nodes.FloorDiv, nodes.For, nodes.Getattr,
-    nodes.Getitem, nodes.If, nodes.Keyword, nodes.List, nodes.Mod, nodes.Mul, nodes.NSRef,
-    nodes.Name, nodes.Neg, nodes.Not, nodes.Operand, nodes.Or, nodes.Output, nodes.Pair, nodes.Pos,
-    nodes.Pow, nodes.Slice, nodes.Sub, nodes.Template, nodes.TemplateData, nodes.Test, nodes.Tuple,
-})
+_ALLOWED = frozenset(
+    'Add And Assign Call Compare Concat CondExpr Const Dict Div Filter FloorDiv For Getattr '
+    'Getitem If Keyword List Mod Mul NSRef Name Neg Not Operand Or Output Pair Pos Pow Slice '
+    'Sub Template TemplateData Test Tuple'.split())
 _RESERVED = frozenset({'self', 'super', 'caller', 'varargs', 'kwargs'})
 
 
@@ -31,8 +28,8 @@ def check(tree: nodes.Template) -> None:
   waiting: list[tuple[nodes.Node, int, int]] = [(tree, 0, 0)]
   while waiting:
     node, depth, loops = waiting.pop()
-    if type(node) not in _ALLOWED:
-      kind = type(node).__name__
+    kind = type(node).__name__
+    if kind not in _ALLOWED:
       raise Refused(f'{_article(kind)} {kind} (line {node.lineno})',
                     'printing, conditions, loops, assignments')
     loops += isinstance(node, nodes.For)
