@@ -52,6 +52,7 @@ setuptools.setup(
         'tensorboardX>=2.6',
         'tensorflow>=2.18',
         'tensorflow-datasets>=4.9.7',
+        'tensorstore>=0.1.60',
     ],
     extras_require={
         'test': ['pytest>=8', 'pytest-xdist>=3', 'ruff'],

@@ -21,6 +21,7 @@ VERBS = {
     'mixtures': 'list and show mixtures of tasks',
     'prepare': 'write a mixture as files that training reads',
     'audit': 'what a model was given, and what it should not have been',
+    'convert': 'bring weights in from transformers and T5X, and take them there',
     'train': 'train a model; configured by gin',
     'eval': 'evaluate a trained model, and the model it came from; configured by gin',
     'report': 'HTML page, JSON, CSV and plots of evaluated runs',

@@ -39,7 +39,8 @@ def test_another_file_is_refused(tmp_path, changes, message):
     clean.load_clean(_write(tmp_path / 'clean.json', **changes), split='test')
 
 
-@pytest.mark.parametrize('content, message', [('[]', 'no list of clean'), ('{"form', 'no JSON'), (None, 'cannot be read')])
+@pytest.mark.parametrize('content, message', [
+    ('[]', 'no list of clean'), ('{"form', 'no JSON'), (None, 'cannot be read')])
 def test_broken_and_missing_files_are_told(tmp_path, content, message):
   path = tmp_path / 'x.json'
   if content is not None:

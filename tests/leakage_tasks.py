@@ -92,7 +92,7 @@ def claims():
 
 
 def rumours():
-  """Of claims: 0 as it is, 1 with the other label, 2 with another claim and its label, 3's claim alone, 4 but a word."""
+  """Of claims: 0 as it is, 1 with the other label, 2 with another claim and its label, 3's claim alone, 4 nearly."""
   rows = [_claim(i + 100, i + 100, 'yes') for i in range(30)]
   rows[5:5] = [_claim(0, 0, 'no'), _claim(1, 1, 'no'), _claim(2, 1000, 'no'), _claim(1003, 3, 'yes'),
                 {**_claim(4, 4, 'no'), 'premise': _changed(text('premise', 4, count=20), [19])}]

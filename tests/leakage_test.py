@@ -229,8 +229,9 @@ def test_wrong_arguments_are_told(names, changes, message):
 
 
 def test_missing_data_stops_the_audit_or_is_left_out_and_told():
-  leakage_tasks.add('leak_absent', 'books', lambda: [{'text': 'x'}], source=seqio.TfdsDataSource('wsc273:1.0.0', splits={
-      'train': 'test'}), fields=lambda x: {'text': x['text'], 'answer': 'x'})
+  leakage_tasks.add('leak_absent', 'books', lambda: [{'text': 'x'}],
+                    source=seqio.TfdsDataSource('wsc273:1.0.0', splits={'train': 'test'}),
+                    fields=lambda x: {'text': x['text'], 'answer': 'x'})
   seqio.MixtureRegistry.add('leak_some', ['leak_absent_10templates', 'leak_library_10templates'], default_rate=1.0)
   with pytest.raises(UserError, match='(?s)1 task.*leak_absent.*--on_missing skip'):
     _audit('leak_some', EVAL)

@@ -100,6 +100,13 @@ def test_other_lengths_and_tokenizers_are_told(locked):
                     num_workers=1, lock=path)
 
 
+def test_another_policy_for_long_examples_is_told(locked):
+  path, root = locked
+  _register()
+  with pytest.raises(UserError, match='too_long: truncate -> drop'):
+    _prepare(root, lock=path, too_long='drop')
+
+
 def test_content_that_differs_after_preparing_is_refused(locked):
   path, root = locked
   content = json.loads(path.read_text())

@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import pickle
+import re
 import shutil
 
 import numpy as np
@@ -11,17 +12,12 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from flanjax.data import (
-  Template,
-  fingerprints,
-  mixtures,
-  prepare,
-  prepared_task,
-  specs,
-  vocabularies,
-)
+import flanjax.tasks.flan2021  # noqa: F401 (registers)
+from flanjax.data import Template, fingerprints, missing, mixtures, prepare, specs, vocabularies
 from flanjax.errors import UserError
+from flanjax.input import files
 from flanjax.input import manifest as manifest_lib
+from flanjax.input import staging
 from flanjax.input.mixture import open_mixture
 from flanjax.input.records import RecordReader, decode
 
@@ -111,6 +107,29 @@ def test_examples_that_were_cut_are_counted(prepared):
     assert entry.truncated == cut.any(axis=1).sum()
 
 
+def test_examples_that_are_too_long_can_be_dropped(prepared, tmp_path):
+  cut = manifest_lib.load(prepared[1])
+  path = _prepare(MIXTURE, tmp_path, too_long='drop')
+  whole = manifest_lib.load(path)
+  assert (cut.too_long, whole.too_long) == ('truncate', 'drop')
+  for one, other in zip(cut.tasks, whole.tasks):
+    assert one.truncated == other.dropped > 0 == other.truncated == one.dropped
+    assert other.num_examples == one.num_examples - other.dropped
+    assert one.fingerprint != other.fingerprint
+    # What stays is what it was.
+    rows = files.open_index(one)
+    kept = [e for e, row in zip(_records(prepared[1])[one.name], rows) if not row[3]]
+    for left, right in zip(kept, _records(path)[one.name], strict=True):
+      assert (left.example_id, left.template_id) == (right.example_id, right.template_id)
+      assert left.inputs.tolist() == right.inputs.tolist()
+
+
+def test_a_task_of_which_all_is_dropped_is_refused(tmp_path):
+  with pytest.raises(UserError, match='No example is left') as error:
+    _prepare(MIXTURE, tmp_path, too_long='drop', sequence_length={'inputs': 5, 'targets': 5})
+  assert '230 are longer than a row' in str(error.value)
+
+
 def test_the_manifest_tells_what_the_mixture_is(prepared):
   folder, path = prepared
   manifest = manifest_lib.load(path)
@@ -169,6 +188,37 @@ def test_packed_rows_equal_those_of_seqios_feature_converter(prepared):
     assert np.array_equal(batch[key][3], value), key
 
 
+def test_a_few_shot_training_mixture_is_prepared_and_drawn_from(tmp_path):
+  lengths = {'inputs': 900, 'targets': 100}
+  path = _prepare(f'{MIXTURE}_two_shot', tmp_path, sequence_length=lengths)
+  manifest = manifest_lib.load(path)
+  assert [(t.name, t.rate) for t in manifest.tasks] == [
+      ('prep_a_10templates_two_shot', 57), ('prep_b_10templates_two_shot', 230)]
+  source = open_mixture(path, batch_size=8, seed=0, feature_lengths=lengths, pack=False)
+  texts = [seqio.ByteVocabulary().decode(row.tolist())
+           for row in source.batch(0)['encoder_input_tokens']]
+  # Two exemplars and the query, each with a numbered line under the same template.
+  assert all(len(re.findall(r'line \d+|LINE \d+', text)) == 5 for text in texts)
+
+
+def test_files_fetched_by_hand_are_enough_without_a_network(tmp_path, monkeypatch):
+  from flanjax.tasks.flan2021 import dialogsum  # noqa: F401 (TFDS finds its builder)
+
+  monkeypatch.setattr(missing, '_online', lambda: False)
+  prepared_tasks.add(
+      'prep_by_hand', source=seqio.TfdsDataSource('dialogsum:1.0.0', tfds_data_dir=str(tmp_path)),
+      fields=lambda x: {'text': x['dialogue'], 'answer': x['summaries'][0]})
+  with pytest.raises(prepare.UserError, match='github.com/cylnlp/dialogsum'):
+    _prepare('prep_by_hand_10templates', tmp_path / 'out')
+  folder = tmp_path / 'downloads' / 'manual'
+  folder.mkdir(parents=True)
+  row = {'fname': 'd_0', 'dialogue': 'Hello. Good day.', 'summary': 'They greet.', 'topic': 'hello'}
+  for split in ('train', 'dev', 'test'):
+    (folder / f'dialogsum.{split}.jsonl').write_text(json.dumps(row) + '\n')
+  manifest = manifest_lib.load(_prepare('prep_by_hand_10templates', tmp_path / 'out'))
+  assert [t.num_examples for t in manifest.tasks] == [1]
+
+
 def test_a_second_run_keeps_what_is_there(prepared, tmp_path):
   folder = tmp_path / 'again'
   shutil.copytree(prepared[0], folder)
@@ -225,21 +275,32 @@ def test_what_a_killed_run_left_never_counts(prepared, tmp_path, monkeypatch):
   left = task.parent / f'.{task.name}-killed'
   task.rename(left)
   _prepare(MIXTURE, folder)
+  # Nobody says whose it is, and it is not old.
   assert task.is_dir() and left.is_dir()
-  monkeypatch.setattr(prepared_task, '_STALE_AFTER_S', -1)
+  monkeypatch.setattr(staging, '_STALE_AFTER_S', -1)
   shutil.rmtree(task)
   _prepare(MIXTURE, folder)
   assert _bytes(folder) == _bytes(prepared[0])
 
 
-def test_a_worker_process_writes_the_same_bytes(prepared, tmp_path):
-  jobs = [prepare._job(name, 'train', LENGTHS, tmp_path) for name in TASKS]
+def test_what_someone_is_writing_is_left_alone(tmp_path):
+  place = tmp_path / 'place'
+  with staging.beside(place) as first, staging.beside(place) as second:
+    staging.remove_leftovers(place)
+    assert first.is_dir() and second.is_dir() and first != second
+    os.rename(first, place)
+  dead = tmp_path / '.place~dead'
+  dead.mkdir()
+  staging.remove_leftovers(place)
+  assert list(tmp_path.iterdir()) == [place]
+
+
+def test_any_number_of_workers_writes_the_same_bytes(prepared, tmp_path):
   seen = []
-  report = lambda name, examples: seen.append(name)
-  done = dict(prepare._run_in_workers(jobs, ('prepared_tasks',), 1, report))
-  assert set(done) == set(jobs)
-  expected = {k: v for k, v in _bytes(prepared[0]).items() if not k.startswith('mixtures')}
-  assert _bytes(tmp_path) == expected
+  path = _prepare(MIXTURE, tmp_path, num_workers=2, modules=['prepared_tasks'],
+                  progress=lambda *event: seen.append(event))
+  assert path.name == prepared[1].name and _bytes(tmp_path) == _bytes(prepared[0])
+  assert seen[0] == (0, 287, '') and seen[-1][:2] == (287, 287)
 
 
 def test_an_error_in_a_worker_comes_back_as_it_was(tmp_path):
@@ -344,7 +405,7 @@ def test_options_without_the_answer_are_refused(tmp_path):
   )
   with pytest.raises(UserError, match='do not contain its answer') as error:
     _prepare('prep_c_10templates', tmp_path)
-  assert 'task prep_c, example 0' in str(error.value)
+  assert 'task prep_c_10templates, split train, example 0' in str(error.value)
 
 
 @pytest.mark.parametrize('changes, message', [
@@ -353,6 +414,7 @@ def test_options_without_the_answer_are_refused(tmp_path):
     ({'split': 'trian'}, "no split 'trian'"),
     ({'on_missing': 'ignore'}, 'on_missing'),
     ({'num_workers': 0}, 'at least one worker'),
+    ({'too_long': 'cut'}, "'truncate' or 'drop'"),
     ({'modules': ['no_such_module']}, 'no_such_module'),
 ])
 def test_bad_arguments_are_refused(tmp_path, changes, message):
@@ -410,8 +472,6 @@ def test_the_default_folder_is_in_the_cache(monkeypatch, tmp_path):
 
 @pytest.mark.real_data
 def test_cb_is_prepared_and_trains_from_files(tmp_path):
-  import flanjax.tasks.flan2021  # noqa: F401 (registers)
-
   vocabularies.set_default('mini' if os.path.exists(vocabularies._mini_path()) else 'bytes')
   path = _prepare('cb_10templates', tmp_path, sequence_length={'inputs': 256, 'targets': 32})
   [task] = manifest_lib.load(path).tasks

@@ -120,4 +120,4 @@ def test_the_whole_quickstart_shrunk(tmp_path):
   held = [c['cluster'] for c in report['clusters'] if c['held_out']]
   assert held == ['topic'] and len(report['clusters']) > 8
   assert set(report['models']) == {'tuned', 'untuned', 'untuned, one-shot'}
-  assert report['environment'] and report['loss'] and report['shares'] and report['config']
+  assert report['environment'] and report['loss'] and report['audit'] and report['config']

@@ -7,7 +7,7 @@ import prepared_data
 import pytest
 
 from flanjax.errors import UserError
-from flanjax.input import manifest, records, writer
+from flanjax.input import files, manifest, records, writer
 from flanjax.input.memo import Memo
 
 
@@ -81,9 +81,9 @@ def test_a_flipped_bit_is_found_and_its_shard_named(mixture):
   content[len(content) // 2] ^= 4
   shard.write_bytes(content)
   with pytest.raises(UserError, match='corrupted') as error:
-    manifest.check_files(tasks)
+    files.check_files(tasks)
   assert shard.name in str(error.value)
-  manifest.check_files(tasks, verify=False)
+  files.check_files(tasks, verify=False)
   reader = records.RecordReader(tasks)
   with pytest.raises(UserError, match='corrupted') as error:
     reader.read(np.zeros(250, int), np.arange(250))
@@ -96,11 +96,11 @@ def test_a_truncated_or_missing_shard_is_named(mixture):
   shard = tasks[1].path / tasks[1].shards[0].file
   shard.write_bytes(shard.read_bytes()[:-100])
   with pytest.raises(UserError, match='truncated') as error:
-    manifest.check_files(tasks, verify=False)
+    files.check_files(tasks, verify=False)
   assert shard.name in str(error.value) and 'b_10templates' in str(error.value)
   os.remove(shard)
   with pytest.raises(UserError, match='missing') as error:
-    manifest.check_files(tasks, verify=False)
+    files.check_files(tasks, verify=False)
   assert shard.name in str(error.value)
 
 
@@ -138,14 +138,14 @@ def test_a_manifest_that_describes_no_mixture_is_refused(mixture, tmp_path):
 def test_the_index_must_be_of_as_many_examples_as_the_manifest_says(mixture):
   path, _ = mixture
   task = manifest.load(path).tasks[0]
-  assert manifest.open_index(task).shape == (250, 4)
+  assert files.open_index(task).shape == (250, 4)
   file = task.path / task.index.file
   np.save(file, np.ones((249, 4), np.int32))
   with pytest.raises(UserError, match='as many examples'):
-    manifest.open_index(task)
+    files.open_index(task)
   file.write_bytes(b'nothing')
   with pytest.raises(UserError, match='cannot be read'):
-    manifest.open_index(task)
+    files.open_index(task)
 
 
 def test_memo_computes_once_and_forgets_failures():

@@ -2,6 +2,8 @@
 
 import os
 import pathlib
+import subprocess
+import sys
 import warnings
 
 import flan2021_examples
@@ -466,6 +468,21 @@ def test_workers_know_the_libraries_of_their_parent(tmp_path):
   assert {n: k for n, (_, k, _) in made[1].items()} == {
       'mine_prep_a_10templates': 57, 'mine_prep_b_10templates': 230, 'theirs_my_lines_10templates': 57}
   assert prepared_tasks.SIZES['prep_a'] == 57
+
+
+def test_a_process_ends_while_an_iterator_is_alive(tmp_path):
+  path = prompts(tmp_path, ('{{ line }} ||| {{ line }}', None, True))
+  program = ('import prepared_tasks\n'
+             'from flanjax.data import template_libraries, vocabularies\n'
+             'import seqio\n'
+             'vocabularies.set_default("bytes")\n'
+             f'template_libraries.register_promptsource({str(path)!r}, bindings={{"my/lines": "prep_b"}})\n'
+             'task = seqio.TaskRegistry.get("promptsource_my_lines_type_0")\n'
+             'alive = iter(task.get_dataset(None, "train", shuffle=False))\n'
+             'next(alive)\n')
+  folder = str(pathlib.Path(__file__).parent)
+  done = subprocess.run([sys.executable, '-c', program], cwd=folder, timeout=300, check=False)
+  assert done.returncode == 0
 
 
 def test_the_command_line_takes_a_library(tmp_path, capsys):

@@ -118,8 +118,8 @@ def text(found: Leakage) -> str:
   """The table that a person reads."""
   columns = {
       'task': 'task', 'cluster': 'cluster', 'examples': 'examples', 'exact': 'exact',
-      'ngram': f'{found.settings.ngram}-gram', 'near_duplicate': 'near', 'answer_given': 'answer given',
-      'percent': 'clean', 'meets': 'meets'}
+      'ngram': f'{found.settings.ngram}-gram', 'near_duplicate': 'near',
+      'answer_given': 'answer given', 'percent': 'clean', 'meets': 'meets'}
   rows = [dict(row, percent=f"{100 * row['share_clean']:.1f} %", meets=_named(row['train_tasks']))
           for row in found.tasks]
   total = sum(found.train.values())

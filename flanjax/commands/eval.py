@@ -106,14 +106,36 @@ def _open(path: str, setting: str) -> _Opened:
   """Finds the run folder of a checkpoint: itself, or one of the folders it lies in."""
   if not isinstance(path, str):
     raise UserError(f'{setting} must be a text.', got=repr(path))
+  from flanjax.interop import foreign
+
   found = pathlib.Path(find_checkpoint(path, setting))
   for folder in [found, *found.parents][:4]:
     if (folder / 'model.json').is_file():
       run_file = folder / 'run.json'
       run_info = json.loads(run_file.read_text()) if run_file.is_file() else {}
-      return _Opened(str(found), folder, json.loads((folder / 'model.json').read_text()), run_info)
+      return _Opened(str(found), folder, _model_info(folder), run_info)
+  if foreign.is_folder(found):
+    return _Opened(str(found), found, {}, {})
   raise UserError('There is no model.json in or above the checkpoint.', where=str(found),
                   expected='a run folder, or a file with the model.json of its model beside it')
+
+
+def _model_info(folder: pathlib.Path) -> dict[str, Any]:
+  """What model.json says; a converted folder that was moved holds its vocabulary still."""
+  info = json.loads((folder / 'model.json').read_text())
+  name = pathlib.Path(info.get('vocabulary') or '')
+  if name.is_absolute() and not name.exists() and (folder / name.name).is_file():
+    info['vocabulary'] = str(folder / name.name)
+  return info
+
+
+def _model(opened: _Opened) -> Any:
+  from flanjax.interop import foreign
+  from flanjax.models import t5
+
+  if foreign.is_folder(opened.folder):
+    return t5.EncoderDecoderModel(foreign.open_folder(opened.folder).config)
+  return t5.from_folder(opened.folder)
 
 
 def _predictors(settings: EvalRun, tuned: _Opened) -> dict[str, Any]:
@@ -121,11 +143,10 @@ def _predictors(settings: EvalRun, tuned: _Opened) -> dict[str, Any]:
   import jax
 
   from flanjax.evaluation import predict
-  from flanjax.models import t5
   from flanjax.training import checkpoints, loop
 
   loop.use_compilation_cache()
-  model = t5.from_folder(tuned.folder)
+  model = _model(tuned)
   params, _ = checkpoints.restore_params(tuned.path)
   made = {'tuned': predict.Predictor(model, params, batch_size=settings.batch_size)}
   origin = settings.untuned_checkpoint_path or tuned.run.get('initial_checkpoint')
@@ -133,7 +154,7 @@ def _predictors(settings: EvalRun, tuned: _Opened) -> dict[str, Any]:
     before = _open(origin, 'UNTUNED_CHECKPOINT_PATH')
     params, _ = checkpoints.restore_params(before.path)
     made['untuned'] = predict.Predictor(
-        t5.from_folder(before.folder), params, batch_size=settings.batch_size)
+        _model(before), params, batch_size=settings.batch_size)
   elif 'seed' in tuned.run:
     params = model.init(jax.random.key(tuned.run['seed']))
     made['untuned'] = predict.Predictor(model, params, batch_size=settings.batch_size)

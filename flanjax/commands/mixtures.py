@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from flanjax import terminal
-from flanjax.commands import common
+from flanjax.commands import common, prepare
 from flanjax.errors import UsageError, UserError, nearest
 
 # Parts of names that a list is folded over: held-out clusters, and numbers.
@@ -156,18 +156,18 @@ def _add_prepare_flags(parser: Any) -> None:
   parser.add_argument('--output_dir', metavar='DIR', help='where prepared data is kept')
   parser.add_argument('--on_missing', choices=('error', 'skip'), default='error',
                       help='what to do about tasks whose data is missing (default: error)')
+  prepare.add_policy_flags(parser)
 
 
 def _manifest(args: argparse.Namespace) -> str | os.PathLike[str]:
   """The manifest named, or that of the mixture named, prepared where it is not yet."""
-  from flanjax.commands import prepare
-
   if args.mixture.endswith('.json'):
     return args.mixture
   lengths = {'inputs': args.inputs_length, 'targets': args.targets_length}
   return prepare.in_a_child(
       args.mixture, lengths, split=getattr(args, 'split', 'train'), vocabulary=args.vocabulary,
-      output_dir=args.output_dir, on_missing=args.on_missing, modules=args.module)
+      output_dir=args.output_dir, on_missing=args.on_missing, modules=args.module,
+      too_long=args.too_long, max_bad_examples=args.max_bad_examples)
 
 
 def _add_lock(actions: Any) -> None:

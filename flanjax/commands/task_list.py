@@ -8,6 +8,7 @@ from typing import Any
 
 from flanjax import terminal
 from flanjax.commands import common
+from flanjax.errors import UserError, nearest
 
 # In the order in which they are kept where not all fit.
 _COLUMNS = {
@@ -42,8 +43,10 @@ def _with_roles(
   from flanjax.data import clusters
 
   roles = {}
-  suites = [suite] if suite else sorted(
-      {r['suite'] for r in rows if r['cluster'] == holdout}) or [r['suite'] for r in rows]
+  suites = [suite] if suite else sorted({r['suite'] for r in rows if r['cluster'] == holdout})
+  if not suites:
+    raise UserError(f"There is no cluster '{holdout}'.",
+                    hint=nearest(holdout, {r['cluster'] for r in rows}))
   for name in suites:
     split = clusters.holdout(name, holdout)
     roles |= {s.name: role for role in ('train', 'eval', 'excluded') for s in getattr(split, role)}

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flanjax.commands import audit_mixture, common
-from flanjax.commands.train_data import Data
+from flanjax.commands.train_data import TOO_LONG, Data
 from flanjax.errors import UsageError, UserError, nearest
 
 ON_MISSING = ('error', 'skip')
@@ -43,6 +43,8 @@ class TrainRun:
   random_seed: int | None = 0
   prepared_dir: str | None = None
   on_missing: str = 'error'
+  too_long: str = 'truncate'
+  max_bad_examples: int = 0
   use_prepared: bool = True
   holdout: str | None = None
   pack: bool = True
@@ -70,6 +72,8 @@ class TrainRun:
       if not isinstance(name, str):
         raise UserError('mixture_changes must name mixtures.', where='TrainRun', got=repr(name))
     check_choice('ON_MISSING', self.on_missing, ON_MISSING)
+    check_choice('TOO_LONG', self.too_long, TOO_LONG)
+    _check_number('max_bad_examples', self.max_bad_examples, 0)
 
   @property
   def modules(self) -> list[str]:
@@ -170,7 +174,8 @@ def find_checkpoint(path: str | None, setting: str = 'INITIAL_CHECKPOINT_PATH') 
   if not found.exists():
     raise UserError('There is no such checkpoint.', where=setting,
                     got=str(found.absolute()),
-                    expected="a run folder, one of its checkpoints, a .safetensors file or 'mini'")
+                    expected="a run folder, one of its checkpoints, a converted folder, one of "
+                             "transformers or T5X, a .safetensors file or 'mini'")
   return str(found.absolute())
 
 
@@ -261,7 +266,7 @@ def _describe(folder, settings, data, batches, holdout, initial, config: str) ->
   manifest = data.manifests[0]
   description = {
       'mixture': manifest.mixture,
-      'mixture_manifest': os.path.abspath(manifest.path) if manifest.path else None,
+      'mixture_manifest': os.fspath(manifest.path) if manifest.path else None,
       'mixture_changes': {step: m.mixture for step, m in data.manifests.items() if step},
       'batches': batches,
       'holdout': holdout,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import pathlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from flanjax.commands import common, prepare
+from flanjax.commands.prepare import TOO_LONG
 from flanjax.errors import UserError
+from flanjax.input import remote
 
 if TYPE_CHECKING:
   from flanjax.commands.train import TrainRun
@@ -46,6 +47,10 @@ class Data:
       raise UserError('Streamed mixtures are mixed by SeqIO, at their registered rates.',
                       where='USE_PREPARED = False', got='MIXTURE_CHANGES or mixing.Mixing',
                       expected='neither of them')
+    if settings.too_long != TOO_LONG[0] or settings.max_bad_examples:
+      raise UserError('SeqIO cuts the examples of streamed mixtures, and leaves none out.',
+                      where='USE_PREPARED = False', got='TOO_LONG or MAX_BAD_EXAMPLES',
+                      expected='neither of them')
     common.load_tasks(settings.modules, settings.vocabulary)
     from flanjax.data import missing
     from flanjax.data import streaming
@@ -63,21 +68,21 @@ class Data:
 
 def _manifest_of(
     settings: TrainRun, split: str = 'train', name: str | None = None
-) -> pathlib.Path:
+) -> remote.AnyPath:
   """The manifest of the run's mixture, prepared by a child where it is not there yet.
 
   `mixture_or_task_name` may be the path of a manifest, for hosts without TensorFlow.
   """
   name = name or settings.mixture_or_task_name
   if name.endswith('.json'):
-    return pathlib.Path(name).expanduser().absolute()
+    return remote.resolved(name)
   return prepare.in_a_child(
       name, settings.task_feature_lengths, split, vocabulary=settings.vocabulary,
       output_dir=settings.prepared_dir, on_missing=settings.on_missing, modules=settings.modules,
-      from_gin=True)
+      from_gin=True, too_long=settings.too_long, max_bad_examples=settings.max_bad_examples)
 
 
-def _source(settings: TrainRun, manifests: Mapping[int, pathlib.Path]) -> Any:
+def _source(settings: TrainRun, manifests: Mapping[int, remote.AnyPath]) -> Any:
   """Batches of the mixtures that hold from each step on."""
   from flanjax.input import changing, mixing, mixture
 

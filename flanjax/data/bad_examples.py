@@ -45,9 +45,10 @@ def entry(bad: Mapping[int, Failure]) -> dict[str, Any]:
 def refuse(task: str, split: str, bad: Mapping[str, Any], most: int) -> None:
   """Raises UserError if a task has more bad examples, by their entry, than it may have."""
   if bad['number'] > most:
+    lines = [f'at least {bad["number"]}:', *_listed(bad)]
     raise UserError(
         'More examples of a task fail than may be left out.', where=f'task {task}, split {split}',
-        got='\n    '.join([f'at least {bad["number"]}:', *_listed(bad)]), expected=f'at most {most}',
+        got='\n    '.join(lines), expected=f'at most {most}',
         hint='correct the task, or allow more: --max_bad_examples',
     )
 

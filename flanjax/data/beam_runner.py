@@ -49,8 +49,9 @@ def run(
   if runner not in RUNNERS:
     raise UserError(f"There is no runner '{runner}'.", hint=nearest(runner, ['local', *RUNNERS]))
   if runner == 'dataflow' and not all(j.store for j in jobs):
-    raise UserError('Dataflow has no disk in common with this machine.', where='--output_dir',
-                    got=os.fspath(jobs[0].folder.parent.parent), expected='a folder of a store, gs://')
+    raise UserError(
+        'Dataflow has no disk in common with this machine.', where='--output_dir',
+        got=os.fspath(jobs[0].folder.parent.parent), expected='a folder of a store, gs://')
   beam = _beam()
   entries, meter = local_runner.finished(jobs), Meter(jobs, progress)
   meter.start(entries)

@@ -131,7 +131,7 @@ class Builder:
     lists['inputs'] += [self._text(seen, text, rows) for text in every]
     lists['inputs_fixed'] += [text in seen.wording for text in every]
     lists['is_whole'].append(not known and sum(seen.words[t] for t in every) >= _LEAST_WHOLE)
-    answers = [t for t in dict.fromkeys(t for t, role, _ in places if role == ANSWER) if seen.words[t]]
+    answers = dict.fromkeys(t for t, role, _ in places if role == ANSWER and seen.words[t])
     for text in answers:
       letters = seen.letters[text]
       told = any(letters in seen.letters[i] for i in inputs)
@@ -181,7 +181,9 @@ def _digest(words: list[str]) -> bytes:
   return hashlib.blake2b(' '.join(words).encode(), digest_size=16).digest()
 
 
-def _own_texts(seen: _Seen, places: Sequence[tuple[int, int, int]]) -> Iterator[tuple[int, int, int]]:
+def _own_texts(
+    seen: _Seen, places: Sequence[tuple[int, int, int]]
+) -> Iterator[tuple[int, int, int]]:
   """The texts that say what no other one of the example says, and that are no wording.
 
   winogrande's `context` is the beginning of its `sentence`, an extracted answer is in its passage.

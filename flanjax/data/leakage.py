@@ -120,8 +120,9 @@ def audit(
   sides = {'train': _by_owner(mixture), 'eval': _by_owner(eval_mixture)}
   skipped = {side: _missing(tasks) for side, tasks in sides.items()}
   _judge_missing(mixture, eval_mixture, skipped, on_missing)
-  train, evaluated = ({owner: task for owner, task in sides[side].items() if owner not in skipped[side]}
-                      for side in ('train', 'eval'))
+  train, evaluated = (
+      {owner: task for owner, task in sides[side].items() if owner not in skipped[side]}
+      for side in ('train', 'eval'))
   for tasks, wanted, name in ((train, 'train', mixture), (evaluated, split, eval_mixture)):
     _check_splits(tasks, wanted, name)
   _remove_leftovers(scratch)
@@ -142,8 +143,8 @@ def audit(
 
 def _check(settings: Settings, max_pairs: int, on_missing: str, num_workers: int | None) -> None:
   if settings.ngram < LEAST_NGRAM:
-    raise UserError('Runs of so few words are shared by any two texts.', got=f'ngram {settings.ngram}',
-                    expected=f'at least {LEAST_NGRAM}')
+    raise UserError('Runs of so few words are shared by any two texts.',
+                    got=f'ngram {settings.ngram}', expected=f'at least {LEAST_NGRAM}')
   if not 0 < settings.threshold <= 1:
     raise UserError('A similarity is between 0 and 1.', got=f'threshold {settings.threshold}',
                     expected='above 0, at most 1')
@@ -232,7 +233,8 @@ def _write_part(builder: Builder, folder: pathlib.Path) -> str:
   try:
     builder.build().save(folder)
   except OSError as e:
-    raise UserError('The index cannot be written.', where=str(folder), got=e.strerror or str(e)) from e
+    raise UserError('The index cannot be written.', where=str(folder),
+                    got=e.strerror or str(e)) from e
   return str(folder)
 
 

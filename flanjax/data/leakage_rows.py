@@ -62,7 +62,8 @@ class Collector:
       rows.append({
           'task': task, 'cluster': spec.cluster if spec else '', 'examples': counts['examples'],
           **{name: counts[name] for name in KIND_NAMES.values()}, 'clean': len(self.clean[task]),
-          'share_clean': len(self.clean[task]) / max(counts['examples'], 1), 'pairs': counts['pairs'],
+          'share_clean': len(self.clean[task]) / max(counts['examples'], 1),
+          'pairs': counts['pairs'],
           'train_tasks': dict(sorted(met.items(), key=lambda item: (-item[1], item[0]))),
       })
     return rows
@@ -107,7 +108,8 @@ def _evidence(part: HeldOut, held: int, own: int, at: int) -> tuple[str, str]:
     words = texts.words(int(part.own[own]), at, _SHOWN_WORDS)
     return part.fields[part.own_field[own]], ' '.join(words)
   here = slice(part.inputs_start[held], part.inputs_start[held + 1])
-  words = [word for text in part.inputs[here][~part.inputs_fixed[here]] for word in texts.words(text)]
+  inputs = part.inputs[here][~part.inputs_fixed[here]]
+  words = [word for text in inputs for word in texts.words(text)]
   return '', ' '.join(words[:_SHOWN_WORDS])
 
 

@@ -16,7 +16,8 @@ from flanjax.data.task_texts import ANSWER, INPUT, OPTION, Rows
 
 # Another bit beside overlap.KINDS.
 GIVEN = 8
-_MOST_PAIRS = 1 << 19
+# Pairs looked at together, and pairs kept before all but the strongest are dropped.
+_MOST_PAIRS, _MOST_KEPT = 1 << 16, 1 << 19
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -117,7 +118,7 @@ class Finder:
   def _candidates(self, repeats: _Repeats, num_rows: int) -> Iterator[np.ndarray]:
     """Keys of pairs with any evidence, each once, a limited number at a time."""
     count = np.diff(self._first_example)[repeats.known]
-    total = np.cumsum(np.bincount(repeats.row, count, num_rows)) if len(count) else np.zeros(num_rows)
+    total = np.cumsum(np.bincount(repeats.row, count, num_rows))
     cuts = np.unique(np.searchsorted(total, np.arange(0, total[-1] + _MOST_PAIRS, _MOST_PAIRS)))
     bounds = np.searchsorted(repeats.row, np.append(cuts, num_rows))
     for first, last in zip(bounds[:-1], bounds[1:]):
@@ -134,7 +135,8 @@ class Finder:
     first = np.searchsorted(self._whole_hashes, sums, 'left')
     row, step = expand(np.searchsorted(self._whole_hashes, sums, 'right') - first)
     held = self._wholes[first[row] + step]
-    same = [self._same_inputs(rows, texts, inputs, r, x) for r, x in zip(row.tolist(), held.tolist())]
+    same = [self._same_inputs(rows, texts, inputs, r, x)
+            for r, x in zip(row.tolist(), held.tolist())]
     return (row * len(self._held_out) + held)[np.array(same, bool)]
 
   def _same_inputs(self, rows: Rows, texts: Texts, inputs: np.ndarray, row: int, held: int) -> bool:
@@ -160,8 +162,9 @@ class Finder:
       best, at = place[first], at[first]
     given = self._given(rows, texts, repeats, row, held, some_input)
     bits = bits | np.where(given, GIVEN, 0).astype(np.uint8)
-    return Pairs(held, rows.ids[row], bits, np.minimum(overlap, 1).astype(np.float32), best,
-                 at.astype(np.int64))
+    # Rounded, for how sums are rounded depends on the pairs beside.
+    overlap = np.minimum(np.round(overlap, 5), 1).astype(np.float32)
+    return Pairs(held, rows.ids[row], bits, overlap, best, at.astype(np.int64))
 
   def _every_input(self, repeats: _Repeats, row: np.ndarray, held: np.ndarray) -> np.ndarray:
     """Whether all inputs of an evaluation example are there, each as a text of its own."""
@@ -303,7 +306,7 @@ class Tally:
     np.add.at(self._counts, pairs.held, 1)
     self._parts.append(pairs.take(pairs.order(self._limit)))
     self._waiting += len(self._parts[-1].held)
-    if self._waiting > _MOST_PAIRS:
+    if self._waiting > _MOST_KEPT:
       self._parts = [self._pairs()]
       self._waiting = 0
 

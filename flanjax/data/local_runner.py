@@ -17,6 +17,8 @@ Entries = dict[str, dict[str, Any]]
 
 # Starting a process takes as long as preparing about this many examples.
 _EXAMPLES_PER_WORKER = 20_000
+# A store takes long to answer, and does not mind many questions.
+_REQUESTS_AT_ONCE = 32
 
 
 class Meter:
@@ -50,7 +52,8 @@ def finished(jobs: Sequence[Job]) -> Entries:
   Raises:
     UserError: more examples of one were left out as bad than may be now.
   """
-  with concurrent.futures.ThreadPoolExecutor(workers.cores()) as pool:
+  at_once = _REQUESTS_AT_ONCE if any(j.store for j in jobs) else workers.cores()
+  with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
     entries = zip(jobs, pool.map(prepared_task.finished, jobs))
     return {job.name: entry for job, entry in entries if entry}
 

@@ -47,13 +47,14 @@ def band_hashes(elements: np.ndarray, counts: np.ndarray, threshold: float) -> n
   num_bands, rows = bands(threshold)
   starts = np.cumsum(counts) - counts
   generator = np.random.Generator(np.random.PCG64(0))
-  factors = generator.integers(0, 2**63, (num_bands, rows, 2), np.uint64) * np.uint64(2) + np.uint64(1)
+  factors = generator.integers(0, 2**63, (num_bands, rows, 2), np.uint64) * np.uint64(2)
+  factors += np.uint64(1)
   out = np.zeros((num_bands, len(counts)), np.uint64)
   if not len(counts):
     return out
   for band in range(num_bands):
     for factor, joint in factors[band]:
-      # The upper half of a product with an odd number: 2-universal, and quick (Dietzfelbinger et al. 1997).
+      # The upper half of a product with an odd number: near 2-universal (Dietzfelbinger 1997).
       least = np.minimum.reduceat((elements * factor) >> np.uint64(32), starts)
       out[band] = (out[band] ^ least) * joint
       out[band] ^= out[band] >> np.uint64(31)

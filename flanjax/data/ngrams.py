@@ -1,8 +1,8 @@
 """Normalised text as numpy arrays, and hashes of its words, runs of words and whole texts.
 
-A hash here is a polynomial over code points, or over hashes of words, modulo 2**64. That of any run
-is a difference of two prefix sums, so that a million of them cost a few passes over an array. Two runs
-with one hash need not be equal: `same_runs` tells.
+A hash here is a polynomial over code points, or over hashes of words, modulo 2**64. That of any
+run is a difference of two prefix sums, so that a million of them cost a few passes over an array.
+Two runs with one hash need not be equal: `same_runs` tells.
 """
 
 from __future__ import annotations
@@ -196,12 +196,13 @@ def same_runs(a: np.ndarray, a_start: np.ndarray, b: np.ndarray, b_start: np.nda
   """bool [k]: whether a[a_start[i]:][:lengths[i]] equals the run of b, for each i."""
   same = np.ones(len(lengths), bool)
   for i in np.flatnonzero(lengths > _BLOCK):
-    run, other = slice(a_start[i], a_start[i] + lengths[i]), slice(b_start[i], b_start[i] + lengths[i])
+    run, other = (slice(start[i], start[i] + lengths[i]) for start in (a_start, b_start))
     same[i] = np.array_equal(a[run], b[other])
   short = np.flatnonzero((lengths > 0) & (lengths <= _BLOCK))
   # In parts, that a million runs need not lie in memory at once.
   total = np.cumsum(lengths[short], dtype=np.int64)
-  for rows in np.split(short, np.searchsorted(total, np.arange(1 << 20, total[-1:].sum(), 1 << 20))):
+  cuts = np.searchsorted(total, np.arange(1 << 20, total[-1:].sum(), 1 << 20))
+  for rows in np.split(short, cuts):
     if rows.size:
       run, step = expand(lengths[rows])
       equal = a[a_start[rows][run] + step] == b[b_start[rows][run] + step]

@@ -213,7 +213,7 @@ class Index:
     count[texts.num_words == 0] = 0
     text, step = expand(count)
     known = self._arrays['exact_texts'][first[text] + step].astype(np.int64)
-    starts, others = texts.word_start[texts.text_start], self.texts.word_start[self.texts.text_start]
+    starts, others = (t.word_start[t.text_start] for t in (texts, self.texts))
     lengths = np.diff(starts)[text]
     same = lengths == np.diff(others)[known]
     text, known, lengths = text[same], known[same], lengths[same]
@@ -236,7 +236,7 @@ class Index:
         yield self._runs(texts, text_of_word, word[part], first[part], count[part], size)
 
   def _runs(self, texts, text_of_word, word, first, count, size) -> Matches:
-    """Matches of runs of some size, that begin at `word` and may be those at a place of the table."""
+    """Matches of runs of a size that begin at `word`, and may be those of a stretch of the table."""
     row, step = expand(count)
     here, there = word[row], self._arrays['gram_words'][first[row] + step].astype(np.int64)
     fits = self._sizes[self._text_of_word[there]] == size
@@ -279,9 +279,9 @@ class Index:
   def _promising(self, texts: Texts, grams: np.ndarray) -> np.ndarray:
     """Texts of which enough shingles are in the index, in whatever text, to be near one of its.
 
-    Similarity t of A and B leaves A at most (1 - t) |A| shingles that B lacks. None that could pass is
-    left out: a text's number of shingles is taken too high where some repeat, and the number of
-    those unknown too low where hashes meet.
+    Similarity t of A and B leaves A at most (1 - t) |A| shingles that B lacks. None that could
+    pass is left out: a text's number of shingles is taken too high where some repeat, and the
+    number of those unknown too low where hashes meet.
     """
     n, threshold = self.settings.shingle, self.settings.threshold
     if not self._bands.sets.size:
@@ -315,10 +315,11 @@ def _once(texts: Texts, word: np.ndarray, text_of_word: np.ndarray, grams: np.nd
   """
   order = np.lexsort((word, grams[word], text_of_word[word]))
   text, gram = text_of_word[word[order]], grams[word[order]]
-  new = np.append(True, (np.diff(text) != 0) | (np.diff(gram) != 0)) if len(word) else np.zeros(0, bool)
+  new = np.append(True, (np.diff(text) != 0) | (np.diff(gram) != 0))[: len(word)]
   leader = order[np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))]
   again = np.flatnonzero(~new)
-  same = _same_words(texts, word[order[again]], texts, word[leader[again]], np.full(len(again), size))
+  here, there = word[order[again]], word[leader[again]]
+  same = _same_words(texts, here, texts, there, np.full(len(again), size))
   return np.delete(order, again[same])
 
 

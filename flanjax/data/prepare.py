@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import seqio
 
-from flanjax.data import beam_runner, fingerprints, local_runner, mixtures, prepared_task, sources, specs
-from flanjax.data import vocabularies, workers
+from flanjax.data import beam_runner, fingerprints, local_runner, mixtures, prepared_task
+from flanjax.data import sources, specs, vocabularies, workers
 from flanjax.data.local_runner import Progress
 from flanjax.data.missing import tasks_to_skip
 from flanjax.data.prepared_task import DROP, TOO_LONG, TRUNCATE, Job
@@ -59,8 +59,8 @@ def prepare(
     mixture_or_task: name of a mixture or of a SeqIO task.
     sequence_length: {'inputs': n, 'targets': n}, EOS included.
     split: which split.
-    output_dir: a folder, or one of a store (gs://, s3://), to which is copied what is prepared in
-      None's: $FLANJAX_CACHE/prepared or ~/.cache/flanjax/prepared.
+    output_dir: None: $FLANJAX_CACHE/prepared or ~/.cache/flanjax/prepared. A folder of a store
+      (gs://, s3://) gets copies of what is prepared there.
     vocabulary: see `vocabularies.get`; None: what the tasks say.
     modules: modules that register tasks, imported here and in every worker.
     num_workers: processes; 1: this process; None: as many as there are cores and work for.

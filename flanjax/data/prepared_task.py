@@ -206,11 +206,13 @@ def _check_something_is_left(job: Job, where: str, kept: int, dropped: int, bad:
 
 def _check_ids(task: seqio.Task, counted: Mapping[str, Any], where: str) -> None:
   for side in SIDES:
-    size, highest = task.output_features[side].vocabulary.vocab_size, counted['tokens'][side]['max_id']
+    size = task.output_features[side].vocabulary.vocab_size
+    highest = counted['tokens'][side]['max_id']
     if highest >= size:
       raise UserError(
           f'A token id of the {side} is not in the vocabulary.', where=where, got=highest,
-          expected=f'ids below {size}', hint='the task names another vocabulary than it tokenises with',
+          expected=f'ids below {size}',
+          hint='the task names another vocabulary than it tokenises with',
       )
 
 

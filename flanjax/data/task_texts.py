@@ -1,4 +1,4 @@
-"""The texts of a task's examples as its fields give them, before any template puts words around them."""
+"""The texts of a task's examples as its fields give them, before any template adds words."""
 
 from __future__ import annotations
 
@@ -122,6 +122,7 @@ def _flat(values: Any) -> tuple[list[bytes], np.ndarray]:
   values = np.asarray(values)
   if values.ndim == 1 and len(values) and isinstance(values[0], np.ndarray):
     sizes = [len(row) for row in values]
-    return [text for row in values for text in row.tolist()], np.repeat(np.arange(len(values)), sizes)
+    texts = [text for row in values for text in row.tolist()]
+    return texts, np.repeat(np.arange(len(values)), sizes)
   count = values.shape[1] if values.ndim > 1 else 1
   return values.reshape(-1).tolist(), np.repeat(np.arange(len(values)), count)

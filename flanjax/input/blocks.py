@@ -13,6 +13,7 @@ import dataclasses
 import numpy as np
 
 from flanjax.errors import UserError
+from flanjax.input import files
 from flanjax.input import manifest as manifest_lib
 from flanjax.input.draws import Draws, DrawSchedule, derive_key, permute
 from flanjax.input.manifest import SIDES, Manifest, PreparedTask
@@ -118,7 +119,7 @@ class BlockPlanner:
     self._capacity, self._pack = capacity, pack
     # All in memory: eight bytes for each example, or twelve where rows are very long.
     kind = np.uint16 if max(capacity) <= np.iinfo(np.uint16).max else np.int32
-    indices = [manifest_lib.open_index(t) for t in manifest.tasks]
+    indices = [files.open_index(t) for t in manifest.tasks]
     for task, index in zip(manifest.tasks, indices):
       self._check_lengths(task, index[:, :2])
     self._lengths = np.concatenate([index[:, :2].astype(kind) for index in indices])

@@ -18,13 +18,15 @@ from flanjax.input.manifest import SIDES, Manifest, PreparedTask, checksum
 
 LOCK_VERSION = 1
 # What is compared of a mixture, and of a task.
-_MIXTURE_KEYS = ('mixture', 'split', 'sequence_length', 'vocabulary', 'vocabulary_fingerprint')
+_MIXTURE_KEYS = (
+    'mixture', 'split', 'sequence_length', 'too_long', 'vocabulary', 'vocabulary_fingerprint')
 _NAMES = {
     'source': 'source', 'source_hash': 'content of the source', 'rows': 'rows of the source',
     'licence': 'licence', 'templates_hash': 'templates', 'spec_hash': 'fields, filters or steps',
     'vocabulary_hash': 'tokenizer', 'rate': 'rate', 'examples': 'examples after filters',
-    'truncated': 'examples cut', 'input_tokens': 'input tokens', 'target_tokens': 'target tokens',
-    'content': 'content',
+    'truncated': 'examples cut', 'dropped': 'examples too long and left out',
+    'bad': 'examples on which the task fails', 'input_tokens': 'input tokens',
+    'target_tokens': 'target tokens', 'content': 'content',
 }
 
 
@@ -35,6 +37,7 @@ def lock(manifest: Manifest) -> dict[str, Any]:
       'mixture': manifest.mixture,
       'split': manifest.split,
       'sequence_length': dict(manifest.sequence_length),
+      'too_long': manifest.too_long,
       'vocabulary': manifest.vocabulary,
       'vocabulary_fingerprint': manifest.vocabulary_fingerprint,
       'tasks': {t.name: _locked(t) for t in sorted(manifest.tasks, key=lambda t: t.name)},
@@ -48,6 +51,8 @@ def _locked(task: PreparedTask) -> dict[str, Any]:
       **before(vars(task)),
       'examples': task.num_examples,
       'truncated': task.truncated,
+      'dropped': task.dropped,
+      'bad': task.bad_examples['number'],
       'input_tokens': task.tokens[SIDES[0]].total,
       'target_tokens': task.tokens[SIDES[1]].total,
       'content': hashlib.sha256(hashes.encode()).hexdigest(),
@@ -109,7 +114,7 @@ def drift(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
   """What is different in the second, one line each; of tasks only what both of them tell."""
   lines = [
       f'{key}: {_shown(old[key])} -> {_shown(new[key])}'
-      for key in _MIXTURE_KEYS if key in new and old.get(key) != new[key]
+      for key in _MIXTURE_KEYS if key in new and key in old and old[key] != new[key]
   ]
   was, now = old['tasks'], new['tasks']
   lines += [f'{name}: no longer in the mixture' for name in was if name not in now]
@@ -122,12 +127,12 @@ def drift(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def _task_drift(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
   lines = []
   for key, what in _NAMES.items():
-    if key not in new or old.get(key) == new[key]:
+    if key not in new or key not in old or old[key] == new[key]:
       continue
     if key.endswith('_hash') or key == 'content':
       lines.append(f'{what} changed')
     else:
-      lines.append(f'{what} {_shown(old.get(key))} -> {_shown(new[key])}{_part(old.get(key), new[key])}')
+      lines.append(f'{what} {_shown(old[key])} -> {_shown(new[key])}{_part(old[key], new[key])}')
   return lines
 
 

@@ -1,4 +1,4 @@
-"""The manifest of a prepared mixture: what it holds, and whether the files are what it says.
+"""The manifest of a prepared mixture: what it holds, and which files. `files` looks at these.
 
     <root>/mixtures/<mixture>-<fingerprint16>.json      this file; its paths are relative to it
     <root>/<task>/<fingerprint16>/manifest.json         the same about one task
@@ -8,27 +8,25 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
 import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from flanjax.errors import UserError
+from flanjax.input import remote
 
 FORMAT_VERSION = 2
 SIDES = ('inputs', 'targets')
 # What is known of an example without reading it: tokens of both sides, number of the template, and
 # whether a side was cut (1: inputs, 2: targets, 3: both).
 COLUMNS = ('inputs', 'targets', 'template_id', 'cut')
-# Hashing half a gigabyte on every start would be felt; this much is hashed in a blink.
-HASH_UP_TO_BYTES = 64 << 20
 PREPARE_AGAIN = 'prepare it again: flanjax prepare'
+# The manifest of one task, in its folder.
+OF_TASK = 'manifest.json'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +66,8 @@ class PreparedTask:
     rate: how often it is drawn, in any unit.
     share: rate over the sum of all rates.
     num_examples: examples prepared.
-    path: its folder.
+    path: its folder; of data in a store, that of a local copy.
+    origin: the folder of which it is a copy; '' for local data.
     fingerprint: of everything its content depends on.
     shards: the files of records, in order.
     index: the file that says of each example what COLUMNS name.
@@ -102,7 +101,18 @@ class PreparedTask:
   licence: str = ''
   num_input_examples: int = 0
   dropped: int = 0
-  bad_examples: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {'number': 0, 'first': []})
+  bad_examples: Mapping[str, Any] = dataclasses.field(
+      default_factory=lambda: {'number': 0, 'first': []})
+  origin: str = ''
+
+  @property
+  def files(self) -> tuple[File, ...]:
+    return (*self.shards, self.index)
+
+  @property
+  def remedy(self) -> str:
+    """What to do when its files are not what they should be."""
+    return f'remove this copy of {self.origin}' if self.origin else PREPARE_AGAIN
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +157,8 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
   """
   where = os.fspath(path)
   try:
-    content = json.loads(pathlib.Path(path).read_bytes())
+    content = json.loads(
+        remote.read_bytes(path) if remote.is_remote(path) else pathlib.Path(path).read_bytes())
   except OSError as e:
     raise UserError(
         'The manifest of prepared data cannot be read.', where=where, got=e.strerror or str(e),
@@ -184,12 +195,12 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def load(path: str | os.PathLike) -> Manifest:
-  """Reads a mixture's manifest; looks at none of the files it names.
+  """Reads a mixture's manifest, from a disk or a store; looks at none of the files it names.
 
   Raises:
     UserError: it is missing, truncated, altered, of a newer format, or holds no task.
   """
-  path = pathlib.Path(path).absolute()
+  path = remote.resolved(path)
   content = read(path)
   fields = {f.name for f in dataclasses.fields(Manifest)} - {'path', 'tasks', 'fingerprint'}
   optional = {f.name for f in dataclasses.fields(Manifest) if f.default is not dataclasses.MISSING}
@@ -208,85 +219,19 @@ def load(path: str | os.PathLike) -> Manifest:
   )
 
 
-def task_from(entry: Mapping[str, Any], folder: pathlib.Path) -> PreparedTask:
+def task_from(entry: Mapping[str, Any], folder: remote.AnyPath) -> PreparedTask:
   """A task's entry in a manifest that lies in `folder`."""
+  shards, index = tuple(File(**s) for s in entry['shards']), File(**entry['index'])
+  place = {'path': folder / entry['path']}
+  if remote.is_remote(folder):
+    hashes = ''.join(f.sha256 for f in (*shards, index))
+    content = hashlib.sha256(hashes.encode()).hexdigest()[:16]
+    place = {'origin': remote.joined(folder, entry['path']),
+             'path': remote.cache() / pathlib.PurePath(entry['path']).parent.name / content}
   return PreparedTask(**{
       **entry,
-      'path': folder / entry['path'],
-      'shards': tuple(File(**s) for s in entry['shards']),
-      'index': File(**entry['index']),
+      **place,
+      'shards': shards,
+      'index': index,
       'tokens': {side: TokenStats(**entry['tokens'][side]) for side in SIDES},
   })
-
-
-def sha256_of(path: str | os.PathLike) -> str:
-  with open(path, 'rb') as f:
-    return hashlib.file_digest(f, 'sha256').hexdigest()
-
-
-def check_file(folder: pathlib.Path, file: File, task: str, hashed: bool) -> None:
-  """Raises UserError unless a prepared file is there and is what the manifest says."""
-  path = folder / file.file
-  try:
-    size = path.stat().st_size
-  except OSError as e:
-    raise UserError(
-        'A file of prepared data is missing.', where=f'task {task}, {path}',
-        got=e.strerror or str(e), expected=f'{file.bytes} bytes', hint=PREPARE_AGAIN,
-    ) from e
-  if size != file.bytes:
-    raise UserError(
-        'A file of prepared data is truncated or was changed.', where=f'task {task}, {path}',
-        got=f'{size} bytes', expected=f'{file.bytes} bytes', hint=PREPARE_AGAIN,
-    )
-  if hashed and sha256_of(path) != file.sha256:
-    raise UserError(
-        'A file of prepared data is corrupted.', where=f'task {task}, {path}',
-        got=f'sha256 {sha256_of(path)[:16]}', expected=f'sha256 {file.sha256[:16]}',
-        hint=PREPARE_AGAIN,
-    )
-
-
-def check_files(tasks: Sequence[PreparedTask], verify: bool | None = None) -> None:
-  """Checks presence and size of all files of tasks, and their hashes.
-
-  Args:
-    tasks: the tasks.
-    verify: whether to read and hash the files; None: if they are at most HASH_UP_TO_BYTES.
-
-  Raises:
-    UserError: naming the first file that is missing, truncated or corrupted.
-  """
-  files = [(t.path, f, t.name) for t in tasks for f in (*t.shards, t.index)]
-  for folder, file, task in files:
-    check_file(folder, file, task, hashed=False)
-  if verify is None:
-    verify = sum(file.bytes for _, file, _ in files) <= HASH_UP_TO_BYTES
-  if verify:
-    with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-      list(pool.map(lambda f: check_file(*f, hashed=True), files))
-
-
-def open_index(task: PreparedTask) -> np.ndarray:
-  """What is known of a task's examples: int32 [examples, 4] by COLUMNS, memory-mapped.
-
-  Raises:
-    UserError: the file is no such array, or the shards hold another number of records.
-  """
-  path = task.path / task.index.file
-  try:
-    index = np.load(path, mmap_mode='r', allow_pickle=False)
-  except (OSError, ValueError, EOFError) as e:
-    raise UserError(
-        'The index of a prepared task cannot be read.', where=f'task {task.name}, {path}',
-        got=str(e), hint=PREPARE_AGAIN,
-    ) from e
-  records = sum(s.records for s in task.shards)
-  if index.shape != (task.num_examples, len(COLUMNS)) or records != task.num_examples:
-    raise UserError(
-        'A prepared task does not hold as many examples as its manifest says.',
-        where=f'task {task.name}, {path}', got=f'index {index.shape}, {records} records',
-        expected=f'({task.num_examples}, {len(COLUMNS)}), {task.num_examples} records',
-        hint=PREPARE_AGAIN,
-    )
-  return index

@@ -18,6 +18,7 @@ import numpy as np
 
 from flanjax.errors import UserError
 from flanjax.input import audit as audit_lib
+from flanjax.input import files
 from flanjax.input import manifest as manifest_lib
 from flanjax.input.blocks import BlockPlanner, Rows, joined
 from flanjax.input.manifest import SIDES, Manifest, PreparedTask
@@ -242,7 +243,7 @@ def open_mixture(
     _check_positive(lengths.get(side), f'length of {side}')
   for task in manifest.tasks:
     _check_task(task, manifest, lengths)
-  manifest_lib.check_files(manifest.tasks, verify)
+  files.check_files(manifest.tasks, verify)
   return MixtureSource(manifest, int(batch_size), int(seed), lengths, pack, mixing)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from array_record.python import array_record_module
 
 from flanjax.errors import UserError
-from flanjax.input.manifest import PREPARE_AGAIN, PreparedTask
+from flanjax.input.manifest import PreparedTask
 
 # One record per chunk: any record is then read without its neighbours.
 WRITER_OPTIONS = 'group_size:1'
@@ -145,7 +145,7 @@ class RecordReader:
               'A shard of prepared data is corrupted.',
               where=f'task {task.name}, {task.path / shard.file}', got=problem,
               expected=f'{shard.records} records, sha256 {shard.sha256[:16]}',
-              hint=PREPARE_AGAIN,
+              hint=task.remedy,
           )
     return UserError('Prepared data cannot be read.', got=_short(error))
 

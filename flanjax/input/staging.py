@@ -1,4 +1,4 @@
-"""Folders that are whole or not there: made beside their place, under a hidden name, then renamed."""
+"""Folders that are whole or not there: made beside their place, hidden, and then renamed."""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from array_record.python import array_record_module
 
-from flanjax.input.manifest import SIDES, sha256_of
+from flanjax.input.files import sha256_of
+from flanjax.input.manifest import SIDES
 from flanjax.input.records import WRITER_OPTIONS, Example, encode
 
 # Fixed, so that the files do not depend on how many processes there are.

@@ -17,7 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from flanjax import errors
-from flanjax.interop import safetensors
+from flanjax.interop import foreign, safetensors, tensors
 from flanjax.training.state import TrainState
 
 _log = logging.getLogger(__name__)
@@ -176,7 +176,7 @@ def _steps(folder: pathlib.Path) -> list[int]:
   return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
 
 
-def _find(path: pathlib.Path, step: int | None) -> pathlib.Path:
+def find(path: pathlib.Path, step: int | None = None) -> pathlib.Path:
   """The folder of one checkpoint, given that, the folder of all of them, or a run's."""
   if (path / 'params').is_dir():
     return path
@@ -189,7 +189,8 @@ def _find(path: pathlib.Path, step: int | None) -> pathlib.Path:
       return folder / str(steps[-1] if step is None else step)
   raise errors.UserError(
       'no checkpoint here', where=str(path),
-      expected='a run folder, one of its checkpoints, or a .safetensors file')
+      expected='a run folder, one of its checkpoints, a converted folder, one of transformers '
+               'or T5X, or a .safetensors file')
 
 
 def restore_params(
@@ -198,7 +199,8 @@ def restore_params(
   """-> parameters as numpy arrays, and the step they are of.
 
   Args:
-    path: a run's folder, a checkpoint's, one that holds params.safetensors, or such a file.
+    path: a run's folder, a checkpoint's, one that holds params.safetensors, or such a file;
+      or a folder of transformers' T5, or a checkpoint of T5X.
     step: which checkpoint of a run; the newest unless given.
 
   Raises:
@@ -209,10 +211,16 @@ def restore_params(
     raise errors.UserError('no such checkpoint', where=str(path))
   if path.is_dir() and not _steps(path / FOLDER) and (path / 'params.safetensors').exists():
     path /= 'params.safetensors'
+  if path.is_dir() and foreign.is_folder(path):
+    weights = foreign.open_folder(path)
+    flat = {name: tensors.to_array(tensor) for name, tensor in weights.tensors.items()}
+    return safetensors.unflatten(flat), weights.info.get('step', 0)
   if path.is_file():
     params, metadata = safetensors.load_params(path)
+    # Files may be of bfloat16; the optimizer's steps are too small for that.
+    params = jax.tree.map(lambda x: np.asarray(x, np.float32), params)
     return params, int(metadata.get('step', 0))
-  folder = _find(path, step)
+  folder = find(path, step)
   try:
     handler = ocp.PyTreeCheckpointHandler()
     tree = handler.metadata(folder / 'params').tree

@@ -10,8 +10,11 @@ example out under that template (`TaskSpec.drop_empty`).
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
+import gc
 import re
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -29,6 +32,32 @@ SEPARATOR = '|||'
 # What a column's own '|||' is while templates are rendered and split: private characters.
 _PROTECTED = '\ue0f7\ue0f8\ue0f7'
 _CHOICES = 'answer_choices'
+
+
+class _Calls:
+  """Counts calls from TensorFlow's threads, which must be over before Python ends.
+
+  A thread that wants to call Python while it ends is stopped without a word, and an iterator that is
+  still alive waits for its answer for ever.
+  """
+
+  def __init__(self):
+    self.started = 0
+
+  def end(self, quiet_s: float = 0.2, at_most_s: float = 10.0) -> None:
+    """Returns when nobody calls any more: iterators without a reader stop with full buffers."""
+    if not self.started:
+      return
+    gc.collect()
+    quiet, deadline = 0, time.monotonic() + at_most_s
+    while quiet < 2 and time.monotonic() < deadline:
+      before = self.started
+      time.sleep(quiet_s)
+      quiet = quiet + 1 if self.started == before else 0
+
+
+_CALLS = _Calls()
+atexit.register(_CALLS.end)
 
 
 class Place:
@@ -116,6 +145,7 @@ def fields_of(
     taken = _taken(example, found, columns, name)
 
     def render(*arrays):
+      _CALLS.started += 1
       source = _rebuilt(taken, iter(arrays))
       try:
         row = {c: _value(columns[c], source, name, c) if c in columns else source[c]
