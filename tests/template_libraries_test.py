@@ -22,7 +22,6 @@ from flanjax.data import (
     metrics,
     mixtures,
     prepare,
-    preprocessors,
     specs,
     template_libraries,
     vocabularies,
