@@ -104,7 +104,7 @@ def kill_often(root, kills, log):
 
 
 def until(condition):
-  deadline = time.monotonic() + 60
+  deadline = time.monotonic() + 600
   while not condition() and time.monotonic() < deadline:
     time.sleep(0.005)
 
