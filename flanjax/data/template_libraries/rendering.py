@@ -37,8 +37,8 @@ _CHOICES = 'answer_choices'
 class _Calls:
   """Counts calls from TensorFlow's threads, which must be over before Python ends.
 
-  A thread that wants to call Python while it ends is stopped without a word, and an iterator that is
-  still alive waits for its answer for ever.
+  A thread that wants to call Python while it ends is stopped without a word, and an iterator that
+  is still alive waits for its answer for ever.
   """
 
   def __init__(self):
