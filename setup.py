@@ -60,6 +60,7 @@ setuptools.setup(
         # Tried with 2.77. It holds back protobuf, pyarrow, pillow and python-dateutil.
         'beam': ['apache-beam>=2.77,<3'],
         'gcs': ['etils[epath-gcs]'],
+        'wandb': ['wandb>=0.17'],
         's3': ['etils[epath-s3]'],
     },
     entry_points={'console_scripts': ['flanjax=flanjax.cli:main']},

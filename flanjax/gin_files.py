@@ -14,7 +14,7 @@ import io
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import gin
@@ -141,9 +141,16 @@ class Config:
 
 
 def load(
-    files: Iterable[str], bindings: Iterable[str] = (), search_paths: Sequence[str] = ()
+    files: Iterable[str], bindings: Iterable[str] = (), search_paths: Sequence[str] = (),
+    fallbacks: Mapping[str, str] | None = None,
 ) -> Config:
   """Reads gin files and bindings into gin, after clearing what was there.
+
+  Args:
+    files: in this order.
+    bindings: after them.
+    search_paths: folders to look for files in.
+    fallbacks: macros, and the gin text of what they are where nothing gives them a value.
 
   Raises:
     UserError: a file, import, name or value is not understood, or a setting has no value.
@@ -154,6 +161,9 @@ def load(
     _load_file(find(name, search_paths), search_paths, seen, read, ())
   for binding in bindings:
     _load_binding(binding, seen)
+  for name, value in (fallbacks or {}).items():
+    if name in seen.used and seen.values.get(name) in (None, _Macro(_REQUIRED)):
+      _load_binding(f'{name} = {value}', seen)
   _check_complete(seen)
   try:
     gin.finalize()
@@ -210,12 +220,19 @@ def construct(cls: Callable[..., Any]) -> Any:
   Raises:
     UserError: a parameter is missing or a value cannot be used.
   """
+  return call(gin.get_configurable(cls))
+
+
+def call(configurable: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+  """Calls what gin gave, as `construct` does."""
   try:
-    return gin.get_configurable(cls)()
+    return configurable(*args, **kwargs)
   except UserError:
     raise
   except Exception as e:  # Constructors of users raise anything; gin adds where it was bound.
-    raise _explain(e, _Seen(), f'gin configuration of {cls.__name__}') from e
+    name = getattr(configurable, '__name__', str(configurable))
+    inner = re.findall(r"In call to configurable '(\w+)'", str(e))
+    raise _explain(e, _Seen(), f'gin configuration of {inner[0] if inner else name}') from e
 
 
 def _load_file(

@@ -78,6 +78,10 @@ class Bar:
     elif time.monotonic() - self._printed >= PLAIN_PERIOD_S:
       self._print_line()
 
+  def restart(self, done: int) -> None:
+    """Takes rate and time left from here on, where the work begins in earnest."""
+    self._first, self._started = done, time.monotonic()
+
   def _rate(self) -> tuple[float | None, float | None]:
     """(units per second, seconds left), None while unknown."""
     done, total, _ = self._last
@@ -88,9 +92,11 @@ class Bar:
 
   def _draw(self, done: int, total: int | None, text: str) -> None:
     if self._progress is None:
+      # Numbers come before the bar where a line has no room for both.
+      width = 28 if self._console.width >= 120 else 10 if self._console.width >= 100 else 0
       self._progress = rich_progress.Progress(
           rich_progress.TextColumn('{task.description}'),
-          rich_progress.BarColumn(bar_width=28),
+          *([rich_progress.BarColumn(bar_width=width)] if width else []),
           rich_progress.MofNCompleteColumn(),
           rich_progress.TextColumn('{task.fields[rate]}'),
           rich_progress.TextColumn('[dim]{task.fields[note]}', markup=True),

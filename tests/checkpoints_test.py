@@ -11,6 +11,7 @@ import toy_training
 from flanjax import errors
 from flanjax.interop import safetensors
 from flanjax.training import checkpoints
+from flanjax.training.saving import Saving
 from flanjax.training.state import TrainState
 
 
@@ -33,7 +34,7 @@ def _assert_equal(left, right):
 @pytest.fixture
 def saved(tmp_path):
   """A run's folder with checkpoints 1, 2, 3, of which the newest two are kept."""
-  checkpointer = checkpoints.Checkpointer(tmp_path, keep=2)
+  checkpointer = checkpoints.Checkpointer(tmp_path, Saving(keep=2))
   for step in (1, 2, 3):
     checkpointer.save(_state(step), {'fingerprint': 'f', 'tasks': {'a': step}})
   checkpointer.close()
@@ -42,7 +43,7 @@ def saved(tmp_path):
 
 @pytest.fixture
 def reopened(saved):
-  checkpointer = checkpoints.Checkpointer(saved, keep=2)
+  checkpointer = checkpoints.Checkpointer(saved, Saving(keep=2))
   yield checkpointer
   checkpointer.close()
 

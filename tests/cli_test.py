@@ -162,7 +162,7 @@ TRAIN = ['train', '--gin_file=models/t5_1_1/tiny.gin', '--gin_file=runs/finetune
     (TRAIN + ["--gin.TASK_FEATURE_LENGTHS={'inputs': 0, 'targets': 8}"], 'TASK_FEATURE_LENGTHS'),
     (TRAIN + ["--gin.INITIAL_CHECKPOINT_PATH='/no/such'"], 'There is no such checkpoint'),
     (TRAIN + ["--gin.MODEL_DIR='/proc/run'"], 'cannot be written'),
-    (TRAIN + ['--gin.loop.Trainer.keeep=1'], 'did you mean keep'),
+    (TRAIN + ['--gin.saving.Saving.keeep=1'], 'did you mean keep'),
     (['eval', "--gin.CHECKPOINT_PATH='/no/such'"], 'There is no such checkpoint'),
     (['eval'], 'CHECKPOINT_PATH'),
     (['report', '/no/such'], '/no/such'),

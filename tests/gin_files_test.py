@@ -33,9 +33,9 @@ def _error(*args, **kwargs) -> str:
 
 def _commands(name: str) -> list[argparse.Namespace]:
   """The command lines in the header of a shipped file, parsed."""
-  is_model = name.startswith('models/')
-  header = (gin_files.root() / (MODEL_FILE if is_model else name)).read_text().split('\nfrom ')[0]
-  if is_model:
+  header = (gin_files.root() / name).read_text().split('\nfrom ')[0]
+  if name.startswith('models/') and '#   flanjax ' not in header:
+    header = (gin_files.root() / MODEL_FILE).read_text().split('\nfrom ')[0]
     header = header.replace(f'--gin_file={MODEL_FILE}', f'--gin_file={name}')
   header = header.replace('\\\n#', '')
   found = re.findall(r'^#   flanjax (.*)$', header, re.MULTILINE)

@@ -17,7 +17,8 @@ import time
 import seqio
 import tensorflow as tf
 
-from flanjax.data import TaskSpec, Template, metrics, mixtures, prepare, register, vocabularies, workers
+from flanjax.data import (
+    TaskSpec, Template, metrics, mixtures, prepare, register, vocabularies, worker_process)
 
 LENGTHS = {'inputs': 48, 'targets': 24}
 TASKS, ROWS, PAUSE_S = 14, 24, 0.12
@@ -62,7 +63,7 @@ def start(root, num_workers, log, mixture=ALL):
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
-    workers._START_METHOD = 'fork'
+    worker_process.START_METHOD = 'fork'
     prepare.prepare(mixture, LENGTHS, output_dir=root, num_workers=num_workers)
     status = 0
   except BaseException as e:

@@ -6,17 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flanjax.models import layers
+from flanjax.models import attention, layers
 
 
 def test_the_examples_in_docstrings_hold():
-  assert doctest.testmod(layers).failed == 0
+  assert doctest.testmod(layers).failed == doctest.testmod(attention).failed == 0
 
 
 def test_relative_position_buckets_are_exact_when_near_and_one_when_far():
   positions = np.arange(-300, 301)
-  both = layers.relative_position_bucket(positions, bidirectional=True)
-  causal = layers.relative_position_bucket(positions, bidirectional=False)
+  both = attention.relative_position_bucket(positions, bidirectional=True)
+  causal = attention.relative_position_bucket(positions, bidirectional=False)
   assert both.min() == 0 and both.max() == 31 and causal.max() == 31
   assert [both[positions == -d][0] for d in range(8)] == list(range(8))
   assert [causal[positions == -d][0] for d in range(16)] == list(range(16))
@@ -36,10 +36,10 @@ def test_attention_sees_only_what_the_mask_allows():
   rng = np.random.default_rng(0)
   query, key, value = rng.normal(size=(3, 1, 4, 2, 3)).astype(np.float32)
   mask = np.array([[[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 1]]], bool)
-  result = layers.dot_product_attention(query, key, value, layers.mask_to_bias(mask))
+  result = attention.dot_product_attention(query, key, value, None, mask)
   changed = value.copy()
   changed[:, 2:] += 7
-  again = layers.dot_product_attention(query, key, changed, layers.mask_to_bias(mask))
+  again = attention.dot_product_attention(query, key, changed, None, mask)
   np.testing.assert_array_equal(result[:, :2], again[:, :2])
   np.testing.assert_allclose(result[0, 0], value[0, 0], rtol=1e-6)
 

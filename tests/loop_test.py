@@ -14,7 +14,7 @@ import pytest
 import toy_training
 
 from flanjax import errors
-from flanjax.training import checkpoints, loop
+from flanjax.training import checkpoints, loop, saving
 
 ROOT = pathlib.Path(__file__).parent.parent
 STEPS = 12
@@ -36,7 +36,7 @@ def shared_compilations(tmp_path_factory):
 
 def _trainer(folder, source=None, **arguments):
   model = arguments.pop('model', None) or toy_training.toy_model(dropout_rate=0.1)
-  defaults = {'total_steps': STEPS, 'checkpoint_period': 5, 'log_period': 2, 'seed': 3}
+  defaults = {'total_steps': STEPS, 'saving': saving.Saving(5), 'log_period': 2, 'seed': 3}
   return loop.Trainer(model, toy_training.toy_optimizer(), model_dir=folder,
                       batch_source=source or toy_training.ToySource(), **{**defaults, **arguments})
 
@@ -104,8 +104,8 @@ def test_a_run_leaves_logs_checkpoints_and_a_description(uninterrupted):
   folder, state = uninterrupted
   assert int(state.step) == STEPS and _steps_on_disk(folder) == [5, 10, 12]
   for line in _lines(folder):
-    assert set(line) == {'step', 'loss', 'accuracy', 'learning_rate', 'tokens_per_second',
-                         'seconds'}
+    assert set(line) == {'step', 'loss', 'accuracy', 'learning_rate', 'tokens_per_second', 'mfu',
+                         'step_seconds', 'goodput', 'memory_bytes', 'seconds'}
   events = next((folder / 'train').glob('events*')).read_bytes()
   for tag in (b'loss_per_nonpadding_target_token', b'accuracy', b'learning_rate',
               b'timing/target_tokens_per_second', b'non_padding_fraction/overall'):
@@ -149,7 +149,7 @@ class _Poisoned(toy_training.ToySource):
 
 def test_a_loss_that_is_no_number_stops_the_run_and_is_not_saved(tmp_path):
   with pytest.raises(errors.UserError) as error:
-    _trainer(tmp_path, _Poisoned(), checkpoint_period=4).run()
+    _trainer(tmp_path, _Poisoned(), saving=saving.Saving(4)).run()
   text = str(error.value)
   assert 'not finite in step 8' in text and 'copy 7, copy_odd 1' in text
   assert f"last good checkpoint: {tmp_path / 'checkpoints' / '4'}" in text
@@ -180,8 +180,8 @@ def test_what_cannot_be_trained_is_said_before_training(tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(errors.UserError, match='cannot be written'):
     _trainer(tmp_path / 'file').run()
-  with pytest.raises(errors.UserError, match='checkpoint_period'):
-    _trainer(tmp_path, checkpoint_period=0)
+  with pytest.raises(errors.UserError, match='log_period'):
+    _trainer(tmp_path, log_period=0)
   source = toy_training.ToySource()
   source.vocab_size = 17
   with pytest.raises(errors.UserError, match='vocabulary is smaller'):

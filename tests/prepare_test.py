@@ -15,7 +15,7 @@ import tensorflow as tf
 import flanjax.tasks.flan2021  # noqa: F401 (registers)
 from flanjax.data import Template, fingerprints, missing, mixtures, prepare, specs, vocabularies
 from flanjax.errors import UserError
-from flanjax.input import files
+from flanjax.input import detokenize, files
 from flanjax.input import manifest as manifest_lib
 from flanjax.input import staging
 from flanjax.input.mixture import open_mixture
@@ -295,6 +295,34 @@ def test_what_someone_is_writing_is_left_alone(tmp_path):
   assert list(tmp_path.iterdir()) == [place]
 
 
+def test_a_folder_that_is_taken_for_a_leftover_while_it_is_made_is_made_again(tmp_path, monkeypatch):
+  made, real = [], staging.tempfile.mkdtemp
+
+  def mkdtemp(**settings):
+    folder = real(**settings)
+    made.append(folder)
+    if len(made) == 1:
+      os.rmdir(folder)
+    return folder
+
+  monkeypatch.setattr(staging.tempfile, 'mkdtemp', mkdtemp)
+  with staging.beside(tmp_path / 'place') as folder:
+    assert str(folder) == made[1] and folder.is_dir()
+
+
+def test_whoever_comes_second_leaves_what_is_whole_and_replaces_what_is_not(tmp_path):
+  place = tmp_path / 'place'
+
+  def put(text):
+    with staging.beside(place) as folder:
+      (folder / 'file').write_text(text)
+      staging.put(folder, place, lambda: (place / 'file').read_text() == 'whole')
+    assert [p.name for p in tmp_path.iterdir()] == ['place']
+    return (place / 'file').read_text()
+
+  assert [put('torn'), put('whole'), put('later')] == ['torn', 'whole', 'whole']
+
+
 def test_any_number_of_workers_writes_the_same_bytes(prepared, tmp_path):
   seen = []
   path = _prepare(MIXTURE, tmp_path, num_workers=2, modules=['prepared_tasks'],
@@ -363,6 +391,32 @@ def test_comments_and_docstrings_do_not_change_a_fingerprint():
     return x + 2
 
   assert fingerprints.describe_code(one) != first
+
+
+class _Reader:
+  """Fields as an object, as which some would write them."""
+
+  def __init__(self, word):
+    self.word = word
+
+  def __call__(self, example):
+    return {'text': example['line'], 'answer': self.word}
+
+  def fields(self, example):
+    return self(example)
+
+
+def test_an_object_that_is_called_counts_with_what_it_holds():
+  of = fingerprints.describe_code
+  assert of(_Reader('a')) == of(_Reader('a')) != of(_Reader('b'))
+  assert of(_Reader('a').fields) == of(_Reader('a').fields) != of(_Reader('b').fields)
+  assert '_Reader' in str(of(_Reader('a'))) and 'self.word' in str(of(_Reader('a')))
+
+
+def test_code_without_a_source_is_described_alike_in_every_process():
+  code = (lambda x: x in {'b', 'c', 'a', 'd'}).__code__  # Sets of texts have an order by chance.
+  assert str(["'a'", "'b'", "'c'", "'d'"]) in fingerprints._bytecode(code)
+  assert 'frozenset' not in fingerprints._bytecode(code)
 
 
 def test_missing_data_is_listed_at_once_or_skipped(tmp_path):
@@ -472,7 +526,7 @@ def test_the_default_folder_is_in_the_cache(monkeypatch, tmp_path):
 
 @pytest.mark.real_data
 def test_cb_is_prepared_and_trains_from_files(tmp_path):
-  vocabularies.set_default('mini' if os.path.exists(vocabularies._mini_path()) else 'bytes')
+  vocabularies.set_default('mini' if os.path.exists(detokenize.mini_path()) else 'bytes')
   path = _prepare('cb_10templates', tmp_path, sequence_length={'inputs': 256, 'targets': 32})
   [task] = manifest_lib.load(path).tasks
   assert task.num_examples == 200 and len(task.templates) == 10

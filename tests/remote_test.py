@@ -222,6 +222,40 @@ def test_what_a_store_holds_is_checked_while_it_is_copied(store, tmp_path, damag
   assert not (tasks[0].path).exists() and not list((tmp_path / 'cache' / 'remote').rglob('.*'))
 
 
+def test_a_copy_that_another_process_finished_meanwhile_is_kept(store, monkeypatch):
+  tasks = manifest.load(_prepare(store)).tasks[:1]
+  real, kept = remote._fetch_file, {}
+
+  def slower(*args):
+    # Whoever begins second ends first.
+    monkeypatch.setattr(remote, '_fetch_file', real)
+    if not kept:
+      files._fetch(tasks)
+      kept.update({p: p.stat().st_ino for p in tasks[0].path.iterdir()})
+    real(*args)
+
+  monkeypatch.setattr(remote, '_fetch_file', slower)
+  files.check_files(tasks)
+  assert {p: p.stat().st_ino for p in tasks[0].path.iterdir()} == kept and len(kept) == 2
+  assert not [p for p in tasks[0].path.parent.iterdir() if p.name.startswith('.')]
+
+
+@pytest.mark.parametrize('name', ['../../elsewhere', '/tmp/elsewhere', '..'])
+def test_a_manifest_cannot_make_a_copy_write_elsewhere(store, name):
+  path = _prepare(store)
+  content = json.loads(path.read_text())
+  del content['checksum'], content['format_version']
+  content['tasks'][0]['index']['file'] = name
+  remote.write_text(path, manifest.dumps(content))
+  with pytest.raises(UserError, match='file of another folder') as error:
+    manifest.load(os.fspath(path))
+  assert name in str(error.value)
+  content['tasks'][0] |= {'path': '../../f00d', 'index': content['tasks'][1]['index']}
+  remote.write_text(path, manifest.dumps(content))
+  with pytest.raises(UserError, match='file of another folder'):
+    manifest.load(os.fspath(path))
+
+
 def test_a_manifest_that_is_not_in_a_store_is_named(store):
   with pytest.raises(UserError, match='cannot be read') as error:
     manifest.load(f'{store}/mixtures/none.json')

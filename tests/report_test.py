@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from flanjax.errors import UserError
+from flanjax.evaluation import clean
 from flanjax.evaluation import records as records_lib
 from flanjax.evaluation import report
 
@@ -234,3 +235,29 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
   (tmp_path / 'file').write_text('in the way')
   with pytest.raises(UserError, match='cannot write'):
     report.build(run, tmp_path / 'file', resamples=100)
+
+
+def test_scores_on_clean_examples_stand_beside_those_on_all(tmp_path):
+  run = _write(tmp_path, PAIR, models=ROLES, holdout='nli', split='test')
+  # Untuned is right on the first 20 of 40, tuned on the first 36: 10 to 29 hold half and all.
+  clean.write_clean(run / 'eval' / 'clean.json', {'nli_task': range(10, 30)}, {'nli_task': 40}, split='test')
+  found = {c['cluster']: c for c in report.build(run, resamples=200)['clusters']}
+  part = found['nli']['clean']
+  assert (part['n_examples'], part['of'], part['tasks']) == (20, 40, ['nli_task'])
+  assert part['scores'] == {'tuned': 100.0, 'untuned': 50.0} and part['difference']['value'] == 50.0
+  assert found['nli']['scores'] == {'tuned': 90.0, 'untuned': 50.0} and found['sentiment']['clean'] is None
+  page = (run / 'report' / 'report.html').read_text()
+  assert 'On clean examples alone' in page and '<td>20<small>of 40</small></td>' in page
+
+
+def test_a_task_without_a_clean_example_and_a_list_of_another_split(tmp_path):
+  run = _write(tmp_path, PAIR, models=ROLES, holdout='nli', split='test')
+  path = tmp_path / 'clean.json'
+  clean.write_clean(path, {'nli_task': []}, {'nli_task': 40}, split='test')
+  found = report.build(run, clean=path, resamples=100)
+  assert found['clusters'][0]['clean'] == {
+      'tasks': [], 'n_examples': 0, 'of': 40, 'difference': None,
+      'scores': dict.fromkeys(ROLES), 'intervals': dict.fromkeys(ROLES)}
+  clean.write_clean(path, {}, {}, split='validation')
+  with pytest.raises(UserError, match='another split'):
+    report.build(run, clean=path, resamples=100)

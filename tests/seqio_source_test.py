@@ -177,6 +177,28 @@ def test_a_cache_that_was_not_completed_is_none(prepared, cache, monkeypatch):
   assert (cache / f'prepared_{TASKS[0]}' / 'COMPLETED').exists()
 
 
+def test_a_cache_on_a_full_disk_is_told_and_not_completed(prepared, cache, monkeypatch):
+  class Full:
+    def __init__(self, path):
+      self._file = open(path, 'wb')
+
+    def write(self, record):
+      pass
+
+    def __enter__(self):
+      return self
+
+    def __exit__(self, *unused):
+      self._file.close()
+      raise tf.errors.ResourceExhaustedError(None, None, 'No space left on device')
+
+  monkeypatch.setattr(tf.io, 'TFRecordWriter', Full)
+  with pytest.raises(UserError, match='cannot be written') as error:
+    seqio_cache.write(prepared[0], cache)
+  assert 'No space left' in str(error.value) and str(cache) in str(error.value)
+  assert not list(cache.rglob('*'))
+
+
 @pytest.mark.beam
 def test_statistics_are_those_that_seqio_itself_writes(prepared, cache):
   beam = pytest.importorskip('apache_beam')

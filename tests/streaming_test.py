@@ -11,7 +11,7 @@ import toy_training
 from flanjax.data import TaskSpec, Template, metrics, mixtures, register, specs, vocabularies
 from flanjax.data.streaming import StreamingSource
 from flanjax.errors import UserError
-from flanjax.training import loop
+from flanjax.training import loop, saving
 
 MIXTURE, LENGTHS = 'streamed_all_train', {'inputs': 64, 'targets': 16}
 TASK = 'streamed_one_10templates'
@@ -94,6 +94,19 @@ def test_batches_come_in_order_or_not_at_all(tmp_path):
     source.restore(tmp_path, 3)
 
 
+def test_a_state_that_is_damaged_or_of_other_data_is_refused(tmp_path):
+  source = _open()
+  _batches(source, range(6))
+  source.save(tmp_path, 5)
+  for path in tmp_path.glob('iterator*'):
+    path.unlink()
+  other = _open()
+  other.restore(tmp_path, 5)
+  with pytest.raises(UserError, match='cannot be read') as error:
+    other.batch(5)
+  assert str(tmp_path) in str(error.value)
+
+
 def test_hosts_read_disjoint_parts():
   hosts = [_open(pack=False, shuffle=False) for _ in range(2)]
   texts = [
@@ -129,7 +142,7 @@ def test_settings_are_told_apart_and_tasks_can_be_left_out():
 def _train(folder, total_steps):
   trainer = loop.Trainer(
       toy_training.toy_model(vocab_size=384), toy_training.toy_optimizer(), model_dir=folder,
-      total_steps=total_steps, batch_source=_open(MIXTURE, pack=False), seed=0, checkpoint_period=3, keep=2)
+      total_steps=total_steps, batch_source=_open(MIXTURE, pack=False), seed=0, saving=saving.Saving(3, keep=2))
   return jax.device_get(trainer.run().params)
 
 

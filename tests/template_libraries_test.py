@@ -4,6 +4,8 @@ import os
 import pathlib
 import subprocess
 import sys
+import threading
+import time
 import warnings
 
 import flan2021_examples
@@ -26,7 +28,7 @@ from flanjax.data import (
     template_libraries,
     vocabularies,
 )
-from flanjax.data.template_libraries import Binding, flan, hugging_face, jinja
+from flanjax.data.template_libraries import Binding, flan, hugging_face, jinja, rendering
 from flanjax.errors import UserError
 from flanjax.input import manifest as manifest_lib
 
@@ -482,6 +484,26 @@ def test_a_process_ends_while_an_iterator_is_alive(tmp_path):
   folder = str(pathlib.Path(__file__).parent)
   done = subprocess.run([sys.executable, '-c', program], cwd=folder, timeout=300, check=False)
   assert done.returncode == 0
+
+
+def test_the_end_waits_for_a_call_that_runs_and_lets_no_other_begin():
+  calls, done = rendering._Calls(), []
+
+  def slow():
+    with calls.one():
+      begun.set()
+      time.sleep(0.3)
+      done.append(1)
+
+  begun = threading.Event()
+  thread = threading.Thread(target=slow)
+  thread.start()
+  begun.wait()
+  calls.end(quiet_s=0.01)
+  assert done == [1]
+  with pytest.raises(RuntimeError, match='ending'), calls.one():
+    done.append(2)
+  assert done == [1]
 
 
 def test_the_command_line_takes_a_library(tmp_path, capsys):

@@ -20,7 +20,9 @@ from typing import Any
 
 from absl import logging as absl_logging
 
+from flanjax import terminal
 from flanjax.errors import UserError, nearest
+from flanjax.input import remote
 
 SUITES = ('mini', 'flan2021')
 _PARENT = 'FLANJAX_PARENT'
@@ -100,15 +102,20 @@ def silence_libraries() -> None:
   absl_logging.set_verbosity(absl_logging.ERROR)
   for name in ('jax', 'tensorflow', 'orbax'):
     logging.getLogger(name).setLevel(logging.ERROR)
+  # A checkpoint that finds no room is one warning of ours; here it would be one per array.
+  logging.getLogger('asyncio').setLevel(logging.CRITICAL)
 
 
-def writable(folder: str | os.PathLike[str]) -> pathlib.Path:
-  """`folder`, made where it is missing.
+def writable(folder: str | os.PathLike[str]) -> remote.AnyPath:
+  """`folder`, made where it is missing; it may be in a store.
 
   Raises:
     UserError: nothing can be written there.
   """
-  path = pathlib.Path(folder).expanduser().absolute()
+  path = remote.resolved(folder)
+  if remote.is_remote(folder):
+    remote.check_writable(folder)
+    return path
   try:
     path.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=path):
@@ -135,6 +142,22 @@ def write_text(path: pathlib.Path, text: str) -> None:
   finally:
     with contextlib.suppress(OSError):
       temporary.unlink(missing_ok=True)
+
+
+def stopped(trainer: Any, step: int) -> int:
+  """Says how to go on; -> 128 + the signal's number, which shells and schedulers know.
+
+  Of a run with a thread left in a call that cannot be stopped, such as XLA's compiler, the
+  process ends here: the interpreter's own end would wait for it, or crash.
+  """
+  name = trainer.interrupted
+  terminal.note(f'{name}: stopped at step {step}; the same command goes on from there')
+  status = 128 + signal.Signals[name]
+  if trainer.left:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+  return status
 
 
 def answer(args: argparse.Namespace, data: Any, text: str) -> None:

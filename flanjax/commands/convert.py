@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   common.example(parser, (
       '  flanjax convert --from=hf --to=flanjax downloads/flan-t5-base weights/flan-t5-base\n'
       '  flanjax convert --from=flanjax --to=hf runs/mine exported/mine\n'
+      '  flanjax convert --from=flanjax --to=flanjax --adapters runs/lora adapters/mine\n'
       '  flanjax convert --from=t5x --to=flanjax t5_1_1_base/checkpoint_1000000 weights/base\n'))
   parser.add_argument('--from', dest='source_layout', choices=LAYOUTS, required=True,
                       help="whose layout SRC has; hf is transformers'")
@@ -33,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                       help="to t5x: for T5X's scalable_t5, whose layers are stacked")
   parser.add_argument('--activation', choices=ACTIVATIONS, help='from t5x: of the feed-forward '
                       'layers, which a checkpoint does not say (default: relu in T5 1.0, or gelu)')
+  parser.add_argument('--adapters', action='store_true', help='from a run of LoRA, a soft prompt '
+                      'or TRAINABLE, to flanjax: only what was trained (default: merged with '
+                      'its base)')
   parser.add_argument('source', metavar='SRC', help='a folder of transformers; a checkpoint of '
                       "T5X; a run's folder, one of its checkpoints or a converted folder")
   parser.add_argument('target', metavar='DST', help='a folder that is not there yet')
@@ -40,7 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-  if args.source_layout == args.target_layout:
+  ours = args.source_layout == args.target_layout == 'flanjax'
+  if args.adapters and not ours:
+    raise UsageError('--adapters is from flanjax to flanjax.', where='flanjax convert',
+                     got=f'--from={args.source_layout} --to={args.target_layout}')
+  if args.source_layout == args.target_layout and not ours:
     raise UsageError('Both layouts are the same.', where='flanjax convert',
                      got=f'--from={args.source_layout} --to={args.target_layout}')
   for flag, given, layout in (('--scanned', args.scanned, args.target_layout),
@@ -96,7 +104,11 @@ def _open(args: argparse.Namespace, source: pathlib.Path, target: pathlib.Path) 
     return weights
   from flanjax.interop import native
 
-  return native.open_path(source)
+  weights = native.open_path(source, args.adapters)
+  if weights.config.prompt_length and args.target_layout != 'flanjax':
+    raise UserError('A soft prompt has no place in this layout.', where=str(source),
+                    got=f'--to={args.target_layout}', expected='--to=flanjax')
+  return weights
 
 
 def _write(args: argparse.Namespace, weights: Any, folder: pathlib.Path) -> None:

@@ -135,7 +135,7 @@ def _model(opened: _Opened) -> Any:
 
   if foreign.is_folder(opened.folder):
     return t5.EncoderDecoderModel(foreign.open_folder(opened.folder).config)
-  return t5.from_folder(opened.folder)
+  return t5.from_folder(opened.folder, merged=True)
 
 
 def _predictors(settings: EvalRun, tuned: _Opened) -> dict[str, Any]:
@@ -143,9 +143,10 @@ def _predictors(settings: EvalRun, tuned: _Opened) -> dict[str, Any]:
   import jax
 
   from flanjax.evaluation import predict
-  from flanjax.training import checkpoints, loop
+  from flanjax.models import t5
+  from flanjax.training import checkpoints, compilation
 
-  loop.use_compilation_cache()
+  compilation.use_cache()
   model = _model(tuned)
   params, _ = checkpoints.restore_params(tuned.path)
   made = {'tuned': predict.Predictor(model, params, batch_size=settings.batch_size)}
@@ -156,8 +157,9 @@ def _predictors(settings: EvalRun, tuned: _Opened) -> dict[str, Any]:
     made['untuned'] = predict.Predictor(
         _model(before), params, batch_size=settings.batch_size)
   elif 'seed' in tuned.run:
-    params = model.init(jax.random.key(tuned.run['seed']))
-    made['untuned'] = predict.Predictor(model, params, batch_size=settings.batch_size)
+    base = t5.EncoderDecoderModel(model.config.base)
+    params = base.init(jax.random.key(tuned.run['seed']))
+    made['untuned'] = predict.Predictor(base, params, batch_size=settings.batch_size)
   return made
 
 

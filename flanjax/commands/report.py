@@ -16,6 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('run_dir', nargs='+', metavar='RUN', help='folders that flanjax eval has '
                       'filled; the first is reported, the others stand beside it')
   parser.add_argument('--output_dir', metavar='DIR', help='default: RUN/report')
+  parser.add_argument('--clean', metavar='FILE', help='clean.json of `flanjax audit leakage`: scores '
+                      'on these examples beside those on all (default: RUN/eval/clean.json)')
   common.add_flags(parser, 'module', 'json', 'seed')
 
 
@@ -27,7 +29,8 @@ def run(args: argparse.Namespace) -> int:
 
   out = pathlib.Path(args.output_dir or pathlib.Path(args.run_dir[0]) / 'report')
   metric_fns = _metric_fns(args.module) if args.module else None
-  data = report.build(args.run_dir, out, metric_fns=metric_fns, seed=args.seed or 0)
+  data = report.build(
+      args.run_dir, out, metric_fns=metric_fns, clean=args.clean, seed=args.seed or 0)
   page = (out / 'report.html').absolute()
   common.answer(args, {'report': str(page), 'headline': data['headline'], 'json': str(
       page.with_suffix('.json'))}, f'{data["headline"]}\n\nreport: {page}')

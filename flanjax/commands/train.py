@@ -16,9 +16,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flanjax.commands import audit_mixture, common
+from flanjax.commands import audit_mixture, common, dry_run
+from flanjax.commands import machine as machines
+from flanjax.commands.machine import Machine
 from flanjax.commands.train_data import TOO_LONG, Data
 from flanjax.errors import UsageError, UserError, nearest
+from flanjax.input import remote
 
 ON_MISSING = ('error', 'skip')
 _VOCAB_MULTIPLE = 128
@@ -52,6 +55,7 @@ class TrainRun:
   mixture_changes: Mapping[int, str] | None = None
   eval_period: int = 0
   eval_steps: int = 20
+  reporting: Any = None
 
   def __post_init__(self):
     texts = ('model_dir', 'mixture_or_task_name', 'vocabulary', 'initial_checkpoint_path',
@@ -107,6 +111,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
       '    --gin.MIXTURE_OR_TASK_NAME="\'flan2021_holdout_nli_train\'" \\\n'
       '    --gin.MODEL_DIR="\'/tmp/run\'" --gin.TRAIN_STEPS=200 --gin.VOCABULARY="\'bytes\'"\n'))
   common.add_gin_flags(parser)
+  look = parser.add_argument_group('looking at a run')
+  look.add_argument('--show_batch', nargs='?', const=0, type=int, metavar='N', help=(
+      'print batch N (default: the first, 0) decoded, and do not train'))
+  look.add_argument('--show_rows', type=int, default=8, metavar='N', help=(
+      'rows of it to print (default: 8)'))
+  look.add_argument('--debug_nans', action='store_true', help=(
+      'stop at the first step that is not finite and name the layer and tensor (slower)'))
+  look.add_argument('--profile', metavar='FIRST:LAST', help=(
+      'write a trace of these steps into MODEL_DIR/profile, as --profile=10:15'))
+  dry_run.add_arguments(parser)
   cluster = parser.add_argument_group('several hosts (found by itself on TPU pods and SLURM)')
   cluster.add_argument('--coordinator_address', metavar='HOST:PORT')
   cluster.add_argument('--process_count', type=int, metavar='N')
@@ -118,31 +132,74 @@ def run(args: argparse.Namespace) -> int:
   if not args.gin_file:
     raise UsageError('No configuration is given.', where='flanjax train', expected=(
         '--gin_file=models/t5_1_1/tiny.gin --gin_file=runs/finetune.gin'))
-  from flanjax import partitioning
+  from flanjax import distributed
+  from flanjax.commands import show_batch
+  from flanjax.training import reporting as reporting_lib
 
-  partitioning.initialize_distributed(
+  if args.dry_run:
+    return dry_run.run(args)
+  distributed.initialize(
       args.coordinator_address, args.process_count, args.process_index)
   settings = configure(args)
+  if args.show_batch is not None:
+    data = Data.of(settings)
+    return show_batch.run(args, data.source(settings), data.manifests[0])
+  if args.profile:
+    settings.reporting = reporting_lib.profiled(
+        settings.reporting, args.profile, settings.total_steps)
   initial = find_checkpoint(settings.initial_checkpoint_path)
   common.writable(settings.model_dir)
-  data = Data.prepared(settings) if settings.use_prepared else Data.streamed(settings)
+  data = Data.of(settings)
   return _train(args, settings, data, initial)
 
 
 def configure(args: argparse.Namespace) -> TrainRun:
   """The run that a command line describes. Reads gin files and no other."""
-  from flanjax import gin_files
+  return rehearsed(args)[0]
 
-  config = gin_files.load(args.gin_file, args.gin_bindings, common.search_paths(args))
+
+def rehearsed(
+    args: argparse.Namespace, machine: Machine | None = None,
+    fallbacks: Mapping[str, str] | None = None,
+) -> tuple[TrainRun, Any]:
+  """`configure`, and a trainer that has all but data; its mesh is that of the run.
+
+  Args:
+    args: of the command line.
+    machine: devices that need not be there; None: those of this process.
+    fallbacks: macros and what they are where nothing gives them a value.
+  """
+  from flanjax import gin_files, partitioning
+
+  config = gin_files.load(
+      args.gin_file, args.gin_bindings, common.search_paths(args), fallbacks)
   _apply_flags(args)
   settings = _construct(vocab_size=gin_files.macro('VOCAB_SIZE') or 32128)
   settings.module = [*settings.modules, *args.module, *config.modules]
-  return settings
+  make_mesh, settings.mesh = settings.mesh, partitioning.make_mesh(devices=1)
+  trainer = _rehearse(settings)
+  settings.mesh = machines.mesh_of(
+      make_mesh, trainer, settings.batch_size, settings.task_feature_lengths, machine)
+  return settings, trainer if machine is None else _rehearse(settings)
+
+
+def _rehearse(settings: TrainRun) -> Any:
+  """UserError for what the trainer would refuse, before anything is prepared or compiled."""
+  from flanjax import gin_files
+  from flanjax.commands import validation
+
+  evaluator = validation.Validation(settings, None, None, '') if settings.eval_period else None
+  return gin_files.call(
+      settings.trainer_cls, settings.model, settings.optimizer, model_dir=settings.model_dir,
+      total_steps=settings.total_steps, batch_source=None, mesh=settings.mesh,
+      evaluator=evaluator)
 
 
 def _apply_flags(args: argparse.Namespace) -> None:
   from flanjax import gin_files
 
+  if getattr(args, 'debug_nans', False):
+    gin_files.set_macro('DEBUG_NANS', True)
   if args.seed is not None:
     gin_files.set_macro('RANDOM_SEED', args.seed)
   if args.holdout is not None:
@@ -170,13 +227,13 @@ def find_checkpoint(path: str | None, setting: str = 'INITIAL_CHECKPOINT_PATH') 
   """
   if path is None or path == '':
     return None
-  found = mini_base() / 'model.safetensors' if path == 'mini' else pathlib.Path(path).expanduser()
+  found = mini_base() / 'model.safetensors' if path == 'mini' else remote.resolved(path)
   if not found.exists():
     raise UserError('There is no such checkpoint.', where=setting,
-                    got=str(found.absolute()),
+                    got=str(found),
                     expected="a run folder, one of its checkpoints, a converted folder, one of "
                              "transformers or T5X, a .safetensors file or 'mini'")
-  return str(found.absolute())
+  return str(found)
 
 
 def mini_base() -> pathlib.Path:
@@ -206,21 +263,23 @@ def _train(
   # The configuration written down is that of the run, not that of the first look at it.
   settings = dataclasses.replace(
       _construct(-(-manifest.vocab_size // _VOCAB_MULTIPLE) * _VOCAB_MULTIPLE),
-      module=settings.module)
+      module=settings.module, reporting=settings.reporting, mesh=settings.mesh)
   source = data.source(settings)
   if source.num_batches is not None and source.num_batches < settings.total_steps:
     terminal.note(f'the mixture ends after {source.num_batches:,} steps, and training with it')
     settings = dataclasses.replace(settings, total_steps=source.num_batches)
-  folder = pathlib.Path(settings.model_dir).expanduser().absolute()
-  fresh = not any((folder / checkpoints.FOLDER).glob('[0-9]*'))
-  params = checkpoints.restore_params(initial)[0] if initial and fresh else None
+  folder = remote.resolved(settings.model_dir)
+  fresh = not checkpoints.steps_in(folder)
+  # A run that trains a part of the parameters needs the others when it goes on, too.
+  read = functools.partial(_read_params, initial) if initial else None
   if fresh and not initial:
     terminal.note('No INITIAL_CHECKPOINT_PATH: training begins at random parameters.')
   validation_source = data.validation(settings)
   make_trainer = functools.partial(
       settings.trainer_cls, settings.model, settings.optimizer, model_dir=folder,
-      batch_source=source, mesh=settings.mesh, seed=settings.random_seed, initial_params=params,
-      model_info={'vocabulary': manifest.vocabulary,
+      batch_source=source, mesh=settings.mesh, seed=settings.random_seed, initial_params=read,
+      reporting=settings.reporting,
+      model_info={'initial_checkpoint': initial, 'vocabulary': manifest.vocabulary,
                   'vocabulary_fingerprint': manifest.vocabulary_fingerprint})
   describe = functools.partial(
       _describe, folder, settings, data, audit_mixture.settings_of(source), holdout, initial,
@@ -228,21 +287,28 @@ def _train(
   # A run that cannot be resumed with these settings keeps the description that it has.
   if fresh:
     describe()
-  if validation_source is None:
-    trainer = make_trainer(total_steps=settings.total_steps)
-    state = trainer.run()
-  else:
-    trainer, state = validation.train(
-        settings, make_trainer, validation_source, folder, manifest.mixture)
+  trainer, state = validation.train(
+      settings, make_trainer, validation_source, folder, manifest.mixture)
   if not fresh:
     describe()
   if trainer.interrupted:
-    terminal.note(f'stopped at step {int(state.step)}; the same command goes on from there')
-    return 130
+    return common.stopped(trainer, int(state.step))
+  terminal.note(trainer.clock.summary())
   common.answer(args, {'model_dir': str(folder), 'step': int(state.step),
                        'manifest': str(manifest.path)},
                 f'trained to step {int(state.step)}: {folder}')
+  if trainer.failed_evaluations:
+    raise UserError('The run is complete, but evaluations of it failed.',
+                    got=f'at steps {list(trainer.failed_evaluations)}',
+                    where=', '.join(map(str, trainer.failed_evaluations.values())),
+                    hint='the files named here say why')
   return 0
+
+
+def _read_params(path: str) -> Any:
+  from flanjax.training import checkpoints
+
+  return checkpoints.restore_params(path)[0]
 
 
 def _holdout(settings: TrainRun, manifest: Any) -> str | None:

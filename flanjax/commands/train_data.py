@@ -31,6 +31,10 @@ class Data:
   validation: Callable[[TrainRun], Any]
 
   @classmethod
+  def of(cls, settings: TrainRun) -> Data:
+    return cls.prepared(settings) if settings.use_prepared else cls.streamed(settings)
+
+  @classmethod
   def prepared(cls, settings: TrainRun) -> Data:
     """Prepared data; a child prepares what is missing."""
     from flanjax.input import manifest as manifest_lib

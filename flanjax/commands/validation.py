@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import json
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -10,65 +11,88 @@ from typing import Any
 import jax
 
 from flanjax import partitioning, terminal
-from flanjax.training import checkpoints, logs
+from flanjax.training import reporting
+
+NAMES = ('loss_per_nonpadding_target_token', 'cross_ent_loss', 'accuracy')
+
+
+class Validation:
+  """A `protocols.Evaluator`: writes the loss on `source` to training_eval/<name>.
+
+  Args:
+    settings: has model, mesh, eval_period and eval_steps.
+    source: batches of the validation split; None where only `period` and `names` are asked for.
+    folder: the run's folder.
+    name: of the mixture.
+  """
+
+  names = NAMES
+
+  def __init__(self, settings: Any, source: Any, folder: pathlib.Path, name: str):
+    self.period = settings.eval_period
+    self._settings, self._source = settings, source
+    self._folder, self._name = folder, f'training_eval/{name}'
+    self._reporting = getattr(settings, 'reporting', None) or reporting.Reporting()
+    self._loss_fn = jax.jit(
+        lambda params, batch: settings.model.loss_fn(params, batch, None))
+
+  def __call__(self, step: int, params: Any) -> dict[str, float]:
+    """-> the numbers after `step` steps, which it writes down."""
+    settings = self._settings
+    values = evaluate(self._loss_fn, params, self._source, settings.eval_steps, settings.mesh)
+    log = self._reporting.open(self._folder, self._name, step - 1)
+    if log is not None:
+      log.write(step, values)
+      log.close()
+    terminal.note(f"step {step}: loss {values['loss_per_nonpadding_target_token']:.3f}, "
+                  f"accuracy {values['accuracy']:.3f} on the validation split")
+    return values
+
+  def missing(self, step: int) -> bool:
+    """Whether the log has no line of `step`, as when a stop cut its evaluation short."""
+    path = self._folder / self._name / 'log.jsonl'
+    if not path.exists():
+      return True
+    steps = set()
+    for line in path.read_text().splitlines():
+      try:
+        steps.add(json.loads(line)['step'])
+      except (ValueError, KeyError, TypeError):
+        continue  # A line that was being written when the run was killed.
+    return step not in steps
 
 
 def train(settings: Any, make_trainer: Callable[..., Any], source: Any,
           folder: pathlib.Path, name: str) -> tuple[Any, Any]:
-  """Trains to each multiple of `eval_period` in turn and writes the loss on `source` there.
-
-  Every stretch resumes from the checkpoint of the one before, as a run started again does, and
-  so sees the same batches as an uninterrupted run.
+  """Trains, and writes the loss on `source` at each multiple of `eval_period` and at the end.
 
   Args:
-    settings: has model, mesh, total_steps, eval_period and eval_steps.
-    make_trainer: `loop.Trainer` with all arguments but total_steps.
-    source: batches of the validation split.
-    folder: the run's folder; losses go to training_eval/<name>.
+    settings: as for `Validation`, and has total_steps.
+    make_trainer: `loop.Trainer` with all arguments but total_steps and evaluator.
+    source: batches of the validation split, or None: nothing is evaluated.
+    folder: the run's folder.
     name: of the mixture.
 
   Returns:
-    the last trainer and its state.
+    the trainer and its state.
   """
-  steps = [int(p.name) for p in (folder / checkpoints.FOLDER).glob('*') if p.name.isdigit()]
-  done = max(steps, default=0)
-  period, total = settings.eval_period, settings.total_steps
-  stops = [s for s in range(period, total, period) if s > done] + [total]
-  loss_fn = jax.jit(lambda params, batch: settings.model.loss_fn(params, batch, None))
-  for stop in stops:
-    trainer = make_trainer(total_steps=stop)
-    state = trainer.run()
-    if trainer.interrupted:
-      break
-    values = evaluate(loss_fn, state.params, source, settings.eval_steps, settings.mesh)
-    _write(folder / 'training_eval' / name, stop, values)
-    terminal.note(f"step {stop}: loss {values['loss_per_nonpadding_target_token']:.3f}, "
-                  f"accuracy {values['accuracy']:.3f} on the validation split")
-  return trainer, state
+  evaluator = None if source is None else Validation(settings, source, folder, name)
+  trainer = make_trainer(total_steps=settings.total_steps, evaluator=evaluator)
+  return trainer, trainer.run()
 
 
 def evaluate(loss_fn: Callable[..., Any], params: Any, source: Any, steps: int,
              mesh: Any) -> dict[str, float]:
-  """Means per target token over the first `steps` batches of `source`, without dropout."""
+  """Means per target token over the first `steps` batches of `source`, without dropout.
+
+  To be called where the mesh is active.
+  """
   sums: collections.Counter = collections.Counter()
-  with partitioning.activate(mesh):
-    for step in range(steps):
-      rows = partitioning.local_rows(mesh, source.batch_size)
-      batch = partitioning.put_rows(source.batch(step, rows), mesh, rows[0], source.batch_size)
-      loss, metrics = loss_fn(params, batch)
-      sums.update({'loss': float(loss)} | {k: float(v) for k, v in metrics.items()})
+  for step in range(steps):
+    rows = partitioning.local_rows(mesh, source.batch_size)
+    batch = partitioning.put_rows(source.batch(step, rows), mesh, rows[0], source.batch_size)
+    loss, metrics = loss_fn(params, batch)
+    sums.update({'loss': float(loss)} | {k: float(v) for k, v in metrics.items()})
   weight = max(sums['weight_sum'], 1.0)
-  return {
-      'loss_per_nonpadding_target_token': sums['loss'] / weight,
-      'cross_ent_loss': sums['cross_ent_loss'] / weight,
-      'accuracy': sums['correct'] / weight,
-  }
-
-
-def _write(folder: pathlib.Path, step: int, values: dict[str, float]) -> None:
-  if jax.process_index():
-    return
-  logs.make_folder(folder)
-  log = logs.MetricLog(folder, step - 1)
-  log.write(step, values, values)
-  log.close()
+  values = (sums['loss'], sums['cross_ent_loss'], sums['correct'])
+  return {name: value / weight for name, value in zip(NAMES, values)}

@@ -41,8 +41,9 @@ class _Describer:
   """Turns functions and what they use into plain data.
 
   A function is its source without comments and docstrings, with its defaults, what it closes
-  over, and the functions, classes and constants of its own top-level package that it names. What
-  lies in other packages counts by its name: a new version of them leaves prepared data as it is.
+  over, and the functions, classes and constants of its own top-level package that it names; a
+  callable object or a bound method, its class and what the object holds. What lies in other
+  packages counts by its name: a new version of them leaves prepared data as it is.
   """
 
   def __init__(self):
@@ -70,7 +71,7 @@ class _Describer:
     if isinstance(value, functools.partial):
       return [self(value.func), self(value.args), self(value.keywords)]
     if isinstance(value, types.MethodType):
-      return [self(value.__func__), self(value.__self__)]
+      return [self(value.__func__), self._held(value.__self__)]
     if hasattr(value, '__wrapped__'):
       return self(value.__wrapped__)
     if isinstance(value, (types.FunctionType, type)):
@@ -78,7 +79,17 @@ class _Describer:
     if dataclasses.is_dataclass(value):
       return [type(value).__qualname__, {f.name: self(getattr(value, f.name))
                                          for f in dataclasses.fields(value)}]
-    return _name(value) or _name(type(value))
+    return self._held(value) if callable(value) else _name(value) or _name(type(value))
+
+  def _held(self, value: Any) -> Any:
+    """An object that is called, or of which a method is, with what it holds."""
+    if isinstance(value, type):
+      return self(value)
+    library = _package(type(value)) in _LIBRARIES
+    if id(value) in self._seen or library or not hasattr(value, '__dict__'):
+      return _name(value) or _name(type(value))
+    self._seen.add(id(value))
+    return [self(type(value)), self(vars(value))]
 
   def _code(self, value: types.FunctionType | type) -> Any:
     failure = isinstance(value, type) and issubclass(value, BaseException)
@@ -141,6 +152,7 @@ def _name(value: Any) -> str:
   return f'{_module(value)}.{name}' if name else ''
 
 
+@functools.lru_cache(maxsize=1_024)  # Tasks by the hundred name the same functions.
 def _source(value: types.FunctionType | type) -> str:
   """Source without comments and docstrings; bytecode where there is no source."""
   try:
@@ -157,7 +169,9 @@ def _source(value: types.FunctionType | type) -> str:
 
 def _bytecode(code: types.CodeType) -> str:
   inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
-  consts = [c for c in code.co_consts if not isinstance(c, types.CodeType)]
+  # The order of a set is another one in every process.
+  consts = [sorted(map(repr, c)) if isinstance(c, frozenset) else c
+            for c in code.co_consts if not isinstance(c, types.CodeType)]
   return f'{code.co_code.hex()} {code.co_names} {consts} {[_bytecode(c) for c in inner]}'
 
 

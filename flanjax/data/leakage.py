@@ -266,10 +266,7 @@ def _run(jobs: Sequence[_Job], modules: Sequence[str], num_workers: int | None,
 
 def search(job: _Job, report: Callable[[str, str, int], None]) -> Found:
   """Reads a training task once, and looks up each example."""
-  if job.task not in seqio.TaskRegistry.names():
-    raise UserError(
-        'A worker process does not know a task.', where=f'task {job.task}',
-        hint='name the module that registers it (--module), or use one worker (--num_workers=1)')
+  workers.check_known(job.task)
   finder = _finder(job.part)
   tally, examples = Tally(finder.num_held, job.max_pairs), 0
   for rows in task_texts.read(job.task, 'train'):

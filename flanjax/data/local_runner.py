@@ -6,11 +6,8 @@ import concurrent.futures
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import seqio
-
 from flanjax.data import prepared_task, workers
 from flanjax.data.prepared_task import Job
-from flanjax.errors import UserError
 
 Progress = Callable[[int, int, str], None]
 Entries = dict[str, dict[str, Any]]
@@ -67,7 +64,7 @@ def run(
     jobs: the tasks.
     modules: what a worker has to import to know them.
     progress: called with (examples done, examples in all, task).
-    num_workers: processes; 1: this one; None: as many as there are cores and work for.
+    num_workers: processes; 1: see `workers.run`; None: as many as there are cores and work for.
 
   Raises:
     UserError: a task cannot be prepared. Those that were finished before are kept.
@@ -89,9 +86,5 @@ def run(
 
 def prepare_one(job: Job, report: Callable[[str, int], None]) -> dict[str, Any]:
   """Prepares a task, in whatever process this is."""
-  if job.name not in seqio.TaskRegistry.names():
-    raise UserError(
-        'A worker process does not know a task.', where=f'task {job.name}',
-        hint='name the module that registers it (--module), or use one worker (--num_workers=1)',
-    )
+  workers.check_known(job.name)
   return prepared_task.write(job, report)

@@ -28,7 +28,8 @@ def tasks_to_skip(mixture: str, on_missing: str, download: bool = True) -> dict[
     listed = '; '.join(f'{name} ({reason})' for name, reason in missing.items())
     raise UserError(
         f'The data of {len(missing)} task(s) is missing.', where=mixture, got=listed,
-        hint='point TFDS_DATA_DIR at prepared data, or skip them with ON_MISSING = "skip"',
+        hint='point TFDS_DATA_DIR at prepared data, or skip them: --on_missing skip, '
+        "in gin ON_MISSING = 'skip'",
     )
   return missing
 

@@ -63,7 +63,8 @@ def prepare(
       (gs://, s3://) gets copies of what is prepared there.
     vocabulary: see `vocabularies.get`; None: what the tasks say.
     modules: modules that register tasks, imported here and in every worker.
-    num_workers: processes; 1: this process; None: as many as there are cores and work for.
+    num_workers: processes; 1: this process, but for hundreds of tasks; None: as many as there are
+      cores and work for.
     on_missing: 'error', or 'skip' to leave out tasks whose data is not there.
     progress: called with (examples done, examples in all, task).
     download: whether missing data may be downloaded.

@@ -9,7 +9,6 @@ import importlib.metadata
 import os
 import pathlib
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -113,26 +112,10 @@ def _write_here(job: Job, report: Callable[[str, int], None]) -> dict[str, Any]:
   try:
     with staging.beside(job.folder) as temporary:
       entry = _write_task(job, temporary, report)
-      _move_into_place(temporary, job)
+      staging.put(temporary, job.folder, lambda: _finished_here(job) is not None)
   except OSError as e:
     raise unwritable(job.folder, e) from e
   return entry
-
-
-def _move_into_place(temporary: pathlib.Path, job: Job) -> None:
-  temporary.chmod(0o755)
-  while True:
-    try:
-      os.rename(temporary, job.folder)
-      return
-    except OSError:
-      if _finished_here(job):  # Another run was quicker, with the same content.
-        return
-      if not job.folder.exists():
-        raise
-      damaged = tempfile.mkdtemp(prefix=f'.{job.folder.name}-', dir=job.folder.parent)
-      os.rename(job.folder, damaged)
-      shutil.rmtree(damaged, ignore_errors=True)
 
 
 def _write_task(

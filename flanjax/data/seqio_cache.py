@@ -110,6 +110,7 @@ def _staged(target: remote.AnyPath) -> Iterator[pathlib.Path]:
     return
   with staging.beside(target) as folder:
     yield folder
+    staging.sync(folder)
     target.mkdir(exist_ok=True)
     for path in sorted(folder.iterdir(), key=lambda p: p.name == _COMPLETED):
       os.replace(path, target / path.name)
@@ -122,19 +123,25 @@ def _write_split(
   prefix = seqio.get_cached_tfrecord_prefix(folder, split)
   special = [i for i in (vocabulary.eos_id, vocabulary.pad_id) if i is not None]
   lengths = []
-  with contextlib.ExitStack() as stack:
-    try:
-      writers = [
-          stack.enter_context(tf.io.TFRecordWriter(f'{prefix}-{i:05d}-of-{count:05d}'))
-          for i in range(count)
-      ]
-      for number, example in enumerate(_examples(task)):
-        writers[number // _TOGETHER % count].write(_serialised(example))
-        lengths.append([np.isin(getattr(example, s), special, invert=True).sum() for s in SIDES])
-    except tf.errors.OpError as e:
-      raise OSError(None, e.message) from e
+  with _as_os_error(), contextlib.ExitStack() as stack:
+    writers = [
+        stack.enter_context(tf.io.TFRecordWriter(f'{prefix}-{i:05d}-of-{count:05d}'))
+        for i in range(count)
+    ]
+    for number, example in enumerate(_examples(task)):
+      writers[number // _TOGETHER % count].write(_serialised(example))
+      lengths.append([np.isin(getattr(example, s), special, invert=True).sum() for s in SIDES])
   _write_json(seqio.get_cached_info_path(folder, split), _info(count))
   _write_json(seqio.get_cached_stats_path(folder, split), _statistics(np.array(lengths)))
+
+
+@contextlib.contextmanager
+def _as_os_error() -> Iterator[None]:
+  """Much of what is wrong with a disk shows when a file is closed."""
+  try:
+    yield
+  except tf.errors.OpError as e:
+    raise OSError(None, e.message) from e
 
 
 def _examples(task: PreparedTask) -> Iterator[Example]:

@@ -491,5 +491,6 @@ def require_available(specs: Iterable[TaskSpec]) -> None:
     raise UserError(
         f'The data of {len(missing)} task(s) is missing.',
         got='\n    '.join(['', *missing]),
-        hint='point TFDS_DATA_DIR at prepared data, or skip them with ON_MISSING = "skip"',
+        hint='point TFDS_DATA_DIR at prepared data, or skip them: --on_missing skip, '
+        "in gin ON_MISSING = 'skip'",
     )

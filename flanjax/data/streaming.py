@@ -125,7 +125,7 @@ class StreamingSource:
       folder, at, step = self._restore_from
       self._restore_from = None
       if at:
-        tf.train.Checkpoint(iterator=self._iterator).read(os.fspath(folder / 'iterator'))
+        _read_state(self._iterator, folder)
         self._next = at
       while self._next < step:
         next(self._iterator)
@@ -216,12 +216,25 @@ class StreamingSource:
     try:
       position = json.loads((folder / 'position.json').read_text())
     except (OSError, ValueError) as e:
-      raise UserError('The state of the streamed data cannot be read.', where=str(folder), got=e,
-                      hint='without it a streamed run cannot go on where it was') from e
+      raise _unreadable(folder, e) from e
     if position['step'] != step:
       raise UserError('The state of the streamed data is of another step.', where=str(folder),
                       got=position['step'], expected=step)
     self._restore_from = folder, position['snapshot'], step
+
+
+def _read_state(iterator: Any, folder: pathlib.Path) -> None:
+  try:
+    status = tf.train.Checkpoint(iterator=iterator).read(os.fspath(folder / 'iterator'))
+    status.assert_consumed()
+  except (tf.errors.OpError, AssertionError, ValueError) as e:
+    raise _unreadable(folder, e) from e
+
+
+def _unreadable(folder: pathlib.Path, error: Exception) -> UserError:
+  lines = str(error).splitlines() or [type(error).__name__]
+  return UserError('The state of the streamed data cannot be read.', where=str(folder),
+                   got=lines[0][:300], hint='without it a streamed run cannot go on where it was')
 
 
 def _cluster(name: str) -> str:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.util
 import os
-import pathlib
 import tempfile
 import urllib.error
 import urllib.request
@@ -15,6 +13,7 @@ import seqio
 import tensorflow as tf
 
 from flanjax.errors import UserError
+from flanjax.input import detokenize
 
 EXTRA_IDS = 100
 ENVIRONMENT_VARIABLE = 'FLANJAX_VOCABULARY'
@@ -42,22 +41,9 @@ def default_name(suite: str) -> str:
   return _default or os.environ.get(ENVIRONMENT_VARIABLE) or own
 
 
-def _mini_path() -> pathlib.Path:
-  """The file that ships in tasks/mini, found without importing the suite."""
-  try:
-    spec = importlib.util.find_spec('flanjax.tasks')
-  except ModuleNotFoundError:
-    spec = None
-  checkout = pathlib.Path(__file__).parents[2] / 'tasks'
-  roots = [pathlib.Path(p) for p in (spec.submodule_search_locations or ())] if spec else []
-  found = [r / 'mini/base/sentencepiece.model' for r in roots + [checkout]]
-  return next((p for p in found if p.exists()), found[0])
-
-
 def _cached_t5() -> str:
   """Downloads T5's public model once into the user's cache."""
-  cache = os.environ.get('FLANJAX_CACHE') or os.path.expanduser('~/.cache/flanjax')
-  target = pathlib.Path(cache) / 'vocabularies' / 't5' / 'sentencepiece.model'
+  target = detokenize.t5_path()
   if not target.exists():
     target.parent.mkdir(parents=True, exist_ok=True)
     with urllib.request.urlopen(_T5_URL, timeout=_TIMEOUT_S) as response:
@@ -85,7 +71,7 @@ def _file_of(name: str) -> str:
       return _cached_t5()
     except (OSError, urllib.error.URLError) as e:
       raise _unreachable(name, T5_PATH, e) from e
-  path = str(_mini_path()) if name == 'mini' else os.path.expanduser(name)
+  path = str(detokenize.mini_path()) if name == 'mini' else os.path.expanduser(name)
   try:
     exists = tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path)
   except tf.errors.OpError as e:

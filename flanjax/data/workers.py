@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import contextlib
+import collections
 import dataclasses
+import functools
 import importlib
-import multiprocessing
 import os
-import queue
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
+import seqio
 import tensorflow as tf
 
-from flanjax.data import specs, template_libraries, vocabularies
+from flanjax.data import specs, template_libraries, vocabularies, worker_process
 from flanjax.errors import UserError
-
-# TensorFlow does not survive a fork once it has run anything.
-_START_METHOD = 'spawn'
 
 Job = TypeVar('Job')
 Result = TypeVar('Result')
@@ -80,6 +75,18 @@ class Knowledge:
     template_libraries.repeat(self.libraries)
 
 
+class UnknownTask(UserError):
+  """A worker process cannot know a task that its parent registered."""
+
+
+def check_known(task: str) -> None:
+  """Raises UnknownTask unless this process knows a SeqIO task."""
+  if task not in seqio.TaskRegistry.names():
+    raise UnknownTask(
+        'A worker process does not know a task.', where=f'task {task}',
+        hint='name the module that registers it (--module), or use one worker (--num_workers=1)')
+
+
 def run(
     function: Callable[[Job, Report], Result],
     jobs: Sequence[Job],
@@ -90,71 +97,73 @@ def run(
 ) -> Iterator[tuple[Job, Result]]:
   """Jobs with their results, as they are done; begun in the order given.
 
+  TensorFlow keeps something of every task that it read. So a process does no more than
+  `worker_process.MOST_JOBS` jobs; then another one takes its place, even where there is but one.
+
   Args:
     function: `function(job, report)`; of a module, as the jobs are sent to other processes.
     jobs: the jobs.
-    num_workers: processes; 1: this one.
+    num_workers: processes; 1: this one, where the jobs are few or others do not know the tasks.
     modules: what a worker imports to know the tasks.
     report: called here with whatever the function calls its `report` with there.
     what: what is being done, for errors.
 
   Raises:
-    UserError: a worker died.
+    UserError: a worker died. After an error, jobs that were begun are still finished.
   """
   num_workers = min(num_workers, len(jobs))
-  if num_workers <= 1:
-    yield from ((job, function(job, report)) for job in jobs)
-    return
-  context = multiprocessing.get_context(_START_METHOD)
-  reports = context.Queue()
-  arguments = (Knowledge.here(modules), reports)
-  with concurrent.futures.ProcessPoolExecutor(
-      num_workers, mp_context=context, initializer=_start, initargs=arguments
-  ) as pool:
-    waiting = {pool.submit(_work, function, job): job for job in jobs}
+  todo = collections.deque(jobs)
+  if num_workers > 1 or len(jobs) > worker_process.MOST_JOBS:
+    set_up = functools.partial(_set_up, Knowledge.here(modules), max(1, cores() // num_workers))
     try:
-      yield from _results(waiting, reports, report)
-    except concurrent.futures.BrokenExecutor as e:
-      raise UserError(
-          'A worker process died.', where=what, got='it was killed, or ran out of memory',
-          hint='what is finished is kept: start again, with fewer workers (--num_workers)',
-      ) from e
-    finally:
-      pool.shutdown(wait=True, cancel_futures=True)
+      yield from _share(functools.partial(worker_process.Worker, function, set_up, what),
+                        todo, num_workers, report)
+    except UnknownTask:
+      if num_workers > 1:
+        raise
+  yield from ((job, function(job, report)) for job in todo)
 
 
-def _results(
-    waiting: dict[concurrent.futures.Future, Job], reports: Any, report: Report
+def _share(
+    start: Callable[[], worker_process.Worker], todo: collections.deque[Job], num_workers: int,
+    report: Report,
 ) -> Iterator[tuple[Job, Any]]:
-  while waiting:
-    ready, _ = concurrent.futures.wait(
-        waiting, timeout=0.2, return_when=concurrent.futures.FIRST_COMPLETED
-    )
-    with contextlib.suppress(queue.Empty):
-      while True:
-        report(*reports.get_nowait())
-    for future in ready:
-      yield waiting.pop(future), future.result()
+  """As `run`, by processes. What an UnknownTask leaves undone is in `todo`."""
+  team: list[worker_process.Worker] = []
+  everyone, failure = [], None
+  try:
+    while team or (todo and not failure):
+      while todo and not failure and len(team) < num_workers:
+        team.append(start())
+        everyone.append(team[-1])
+        team[-1].give(todo.popleft())
+      for one in worker_process.waiting(team):
+        job, result = one.job, worker_process.NOT_YET
+        try:
+          result = one.result(report)
+        except Exception as e:  # noqa: BLE001 (it is raised again, when the others are done)
+          failure = failure or e
+          todo.extendleft([job] if isinstance(e, UnknownTask) else [])
+          team.remove(one)
+          one.let_go()
+        if result is worker_process.NOT_YET:
+          continue
+        if todo and not failure and not one.tired:
+          one.give(todo.popleft())
+        else:
+          team.remove(one)
+          one.let_go()
+        yield job, result
+    if failure:
+      raise failure
+  finally:
+    for one in everyone:
+      one.end()
 
 
-_reports: Any = None  # In a worker: the queue to the parent.
-
-
-def _start(knowledge: Knowledge, reports: Any) -> None:
-  global _reports
-  _reports = reports
-  threading.Thread(target=_end_with_parent, daemon=True).start()
-  tf.config.threading.set_intra_op_parallelism_threads(1)
-  tf.config.threading.set_inter_op_parallelism_threads(1)
+def _set_up(knowledge: Knowledge, threads: int) -> None:
+  """What a worker does first."""
+  tf.config.threading.set_intra_op_parallelism_threads(threads)
+  tf.config.threading.set_inter_op_parallelism_threads(threads)
   tf.config.set_visible_devices([], 'GPU')
   knowledge.acquire()
-
-
-def _end_with_parent() -> None:
-  """A worker whose parent was killed would wait for work for ever."""
-  multiprocessing.parent_process().join()
-  os._exit(1)
-
-
-def _work(function: Callable[[Job, Report], Result], job: Job) -> Result:
-  return function(job, lambda *what: _reports.put(what))

@@ -139,9 +139,9 @@ class Predictor:
     model: has `predict_batch(params, batch, max_decode_steps, eos_id)` and `score_tokens(params,
       batch)`; a `config` that can be hashed lets equal models share compiled programs.
     params: its parameters, on the host or on devices.
-    mesh: a mesh with an axis 'data' over which a batch is split; parameters are placed by the
-      model's logical axes. None: the default device.
-    batch_size: rows per batch; rounded up to a multiple of the mesh's data axis.
+    mesh: from `partitioning.make_mesh`; a batch is dealt over its axes 'data' and 'fsdp',
+      parameters are placed by the model's logical axes. None: the default device.
+    batch_size: rows per batch; rounded up to a multiple of the parts it is dealt into.
     input_multiple: inputs are padded to multiples of this.
     target_multiple: the same of targets.
     eos_id: the token that ends a text.
@@ -168,7 +168,8 @@ class Predictor:
     shardings = None
     if mesh is not None:
       shardings = partitioning.param_shardings(mesh, model.logical_axes(params), params)
-      batch_size = -(-batch_size // mesh.shape['data']) * mesh.shape['data']
+      parts = partitioning.row_parts(mesh)
+      batch_size = -(-batch_size // parts) * parts
     self.params = jax.device_put(params, shardings)
     self.batch_size = batch_size
 

@@ -4,6 +4,7 @@ Read from a run folder (only the records must be there):
 
   eval/records/<model>/<task>.jsonl       what the report is about
   eval/dev_records/<model>/<task>.jsonl   validation records, for the best-dev-template scores
+  eval/clean.json                         examples that leakage was not found about (`flanjax audit leakage`)
   eval/eval.json                          `records.EvalInfo`: holdout, models and roles, split
   config.gin  environment.json            shown as they are
   train/log.jsonl                         the loss by step
@@ -26,6 +27,7 @@ import jinja2
 
 from flanjax import errors
 from flanjax.evaluation import plots, statistics, summary
+from flanjax.evaluation import clean as clean_lib
 from flanjax.evaluation import records as records_lib
 
 FORMAT_VERSION = 1
@@ -116,6 +118,7 @@ def build(
     out_dir: RunDir | None = None,
     *,
     metric_fns: Mapping[str, statistics.MetricFn] | None = None,
+    clean: str | os.PathLike[str] | None = None,
     resamples: int = statistics.RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -126,13 +129,18 @@ def build(
       stand beside its own, named after their folder, and are compared with its tuned model.
     out_dir: where to write; the (first) run's `report` folder by default.
     metric_fns: metric functions by name, for corpus metrics outside flanjax.data.metrics.
+    clean: what `flanjax audit leakage` wrote as clean.json: scores on these examples stand beside
+      those on all; None: the file eval/clean.json of the (first) run, if it has one.
     resamples: bootstrap resamples.
     seed: the bootstrap's seed.
   """
   run_dirs = [run_dir] if isinstance(run_dir, (str, os.PathLike)) else list(run_dir)
   runs = [load(r) for r in run_dirs]
   out = pathlib.Path(out_dir) if out_dir else pathlib.Path(run_dirs[0]) / 'report'
-  report = assemble(runs, metric_fns=metric_fns, resamples=resamples, seed=seed)
+  beside = pathlib.Path(run_dirs[0]) / 'eval' / 'clean.json'
+  clean = clean or (beside if beside.exists() else None)
+  ids = clean_lib.load_clean(clean, runs[0].info.split) if clean else {}
+  report = assemble(runs, metric_fns=metric_fns, clean=ids, resamples=resamples, seed=seed)
   figures = plots.draw(report)
   for name, (png, _) in figures.items():
     records_lib.write_atomically(out / 'plots' / f'{name}.png', png)
@@ -148,6 +156,7 @@ def assemble(
     runs: Sequence[RunData],
     *,
     metric_fns: Mapping[str, statistics.MetricFn] | None = None,
+    clean: Mapping[str, frozenset[int]] | None = None,
     resamples: int = statistics.RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -163,7 +172,7 @@ def assemble(
       [r for run in (first, *rest) for r in run.records],
       dataclasses.replace(first.info, models=roles),
       dev_records=[r for run in (first, *rest) for r in run.dev_records],
-      metric_fns=metric_fns, resamples=resamples, seed=seed,
+      metric_fns=metric_fns, clean=clean, resamples=resamples, seed=seed,
   )  # fmt: skip
   tasks = summary.summarise(tables)
   report = {

@@ -51,6 +51,12 @@ class TaskRecords:
     """Whether the metric is no mean over examples."""
     return any(r['score'] is None for cell in self.by_model.values() for r in cell.values())
 
+  def restricted(self, examples: frozenset[int]) -> TaskRecords:
+    """The records of some examples."""
+    by_model = {model: {key: r for key, r in cell.items() if key[1] in examples}
+                for model, cell in self.by_model.items()}
+    return dataclasses.replace(self, by_model=by_model)
+
   def statistic(self, model: str, keys: frozenset[Key]) -> Statistic:
     """The model's value per template on `keys`, as a function of example weights."""
     templates, examples = _axes(keys)
@@ -224,6 +230,13 @@ class Analysis:
           got=' and '.join(pair), expected='both evaluated on the same split and templates',
       )  # fmt: skip
     return keys
+
+  def has_keys(self, table: TaskRecords) -> bool:
+    """Whether there is anything that a table's scores would be about."""
+    try:
+      return bool(self.keys(table))
+    except errors.UserError:
+      return False
 
   def common(self, table: TaskRecords, model: str) -> frozenset[Key]:
     """Those of `keys` that `model` has too."""

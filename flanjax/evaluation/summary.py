@@ -20,12 +20,16 @@ _RIGHT = 100 - 1e-6
 
 @dataclasses.dataclass(frozen=True)
 class Tables:
-  """Everything `summarise` looks at. Keys of `test` and `dev` are (task, mode)."""
+  """Everything `summarise` looks at. Keys of `test` and `dev` are (task, mode).
+
+  `clean`: task -> ids of the examples about which an audit of leakage found nothing.
+  """
 
   info: EvalInfo
   analysis: Analysis
   test: Mapping[tuple[str, str], TaskRecords]
   dev: Mapping[tuple[str, str], TaskRecords]
+  clean: Mapping[str, frozenset[int]] = dataclasses.field(default_factory=dict)
   _memo: dict[tuple[str, str], Any] = dataclasses.field(default_factory=dict, repr=False)
 
   def headline_mode(self, task: str) -> str:
@@ -62,6 +66,7 @@ def make_tables(
     *,
     dev_records: Sequence[Record] = (),
     metric_fns: Mapping[str, statistics.MetricFn] | None = None,
+    clean: Mapping[str, frozenset[int]] | None = None,
     resamples: int = statistics.RESAMPLES,
     seed: int = 0,
 ) -> Tables:
@@ -80,8 +85,8 @@ def make_tables(
       seed=seed,
   )
   return Tables(
-      info, analysis, statistics.group(records, metric_fns), statistics.group(dev_records, metric_fns)
-  )
+      info, analysis, statistics.group(records, metric_fns),
+      statistics.group(dev_records, metric_fns), clean or {})
 
 
 def summarise(tables: Tables) -> dict[str, list[dict[str, Any]]]:
@@ -124,6 +129,29 @@ def _scores(tables: Tables, chosen: Sequence[TaskRecords]) -> dict[str, Any]:
   }  # fmt: skip
 
 
+def _clean_scores(tables: Tables, chosen: Sequence[TaskRecords]) -> dict[str, Any] | None:
+  """Scores, intervals and difference on clean examples alone; None without a list of them.
+
+  `tasks` are those that the list knows and that have clean examples, `of` their examples in all.
+  """
+  analysis = tables.analysis
+  listed = [t for t in chosen if t.task in tables.clean]
+  if not listed:
+    return None
+  pairs = [(t, t.restricted(tables.clean[t.task])) for t in listed]
+  pairs = [(whole, part) for whole, part in pairs if analysis.has_keys(part)]
+  parts = [part for _, part in pairs]
+  scores = {m: analysis.score(parts, m) for m in analysis.models}
+  return {
+      'tasks': [t.task for t in parts],
+      'n_examples': statistics.count_examples(map(analysis.keys, parts)),
+      'of': statistics.count_examples(map(analysis.keys, listed)),
+      'scores': {m: s and s['value'] for m, s in scores.items()},
+      'intervals': {m: s and {'low': s['low'], 'high': s['high']} for m, s in scores.items()},
+      'difference': analysis.untuned and analysis.difference(parts, analysis.untuned),
+  }
+
+
 def _cluster(tables: Tables, name: str, members: Sequence[TaskRecords]) -> dict[str, Any]:
   """One entry of `clusters`: each task in its headline mode, and each mode by itself."""
   analysis = tables.analysis
@@ -144,6 +172,7 @@ def _cluster(tables: Tables, name: str, members: Sequence[TaskRecords]) -> dict[
       'mode': chosen[0].mode if len({t.mode for t in chosen}) == 1 else 'mixed',
       'tasks': [t.task for t in chosen],
       **_scores(tables, chosen),
+      'clean': _clean_scores(tables, chosen),
       'best_dev_template': {
           m: float(np.mean([b['value'] for b in found])) if all(found) else None
           for m, found in best_dev.items()
@@ -171,6 +200,7 @@ def _task(tables: Tables, table: TaskRecords) -> dict[str, Any]:
       'mode': table.mode,
       'headline': table.mode == tables.headline_mode(table.task),
       **_scores(tables, [table]),
+      'clean': _clean_scores(tables, [table]),
       'templates': [
           {'template_id': t, 'scores': {m: per_model.get(m, {}).get(t) for m in analysis.models}}
           for t in templates

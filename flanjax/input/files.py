@@ -59,7 +59,7 @@ def check_files(tasks: Sequence[PreparedTask], verify: bool | None = None) -> No
   Raises:
     UserError: naming the first file that is missing, truncated or corrupted.
   """
-  _fetch([t for t in tasks if t.origin and not _is_here(t)])
+  _fetch([t for t in tasks if t.origin])
   for task in tasks:
     for file in task.files:
       check_file(task, file, hashed=False)
@@ -71,17 +71,11 @@ def check_files(tasks: Sequence[PreparedTask], verify: bool | None = None) -> No
     list(pool.map(lambda f: check_file(*f, hashed=True), files))
 
 
-def _is_here(task: PreparedTask) -> bool:
-  """Whether a copy is complete."""
-  try:
-    return all((task.path / f.file).stat().st_size == f.bytes for f in task.files)
-  except OSError:
-    return False
-
-
 def _fetch(tasks: Sequence[PreparedTask]) -> None:
+  """Copies what is not here yet."""
   copies = [
       remote.Copy(t.origin, t.path, [(f.file, f.bytes, f.sha256) for f in t.files]) for t in tasks]
+  copies = [copy for copy in copies if not copy.is_here()]
   if copies:
     with terminal.bar('copying prepared data (bytes)') as progress:
       remote.fetch(copies, progress)

@@ -220,8 +220,16 @@ def load(path: str | os.PathLike) -> Manifest:
 
 
 def task_from(entry: Mapping[str, Any], folder: remote.AnyPath) -> PreparedTask:
-  """A task's entry in a manifest that lies in `folder`."""
+  """A task's entry in a manifest that lies in `folder`.
+
+  Raises:
+    UserError: it names a place outside of the task's own folder, where a copy would overwrite it.
+  """
   shards, index = tuple(File(**s) for s in entry['shards']), File(**entry['index'])
+  for name in (*(f.file for f in (*shards, index)), pathlib.PurePath(entry['path']).parent.name):
+    if name != pathlib.PurePath(name).name or name == '..':
+      raise UserError('A manifest names a file of another folder.', where=os.fspath(folder),
+                      got=name, expected='a name')
   place = {'path': folder / entry['path']}
   if remote.is_remote(folder):
     hashes = ''.join(f.sha256 for f in (*shards, index))

@@ -45,6 +45,13 @@ class Copy:
   folder: pathlib.Path
   files: Sequence[tuple[str, int, str]]
 
+  def is_here(self) -> bool:
+    """Whether all files are there, of the right size."""
+    try:
+      return all((self.folder / name).stat().st_size == size for name, size, _ in self.files)
+    except OSError:
+      return False
+
 
 def _path(path: str | os.PathLike) -> epath.Path:
   from etils import epath  # It takes a moment, and most data is local.
@@ -173,10 +180,7 @@ def _fetch(copy: Copy) -> int:
     with staging.beside(copy.folder) as folder:
       for name, length, sha256 in copy.files:
         _fetch_file(f'{copy.origin}/{name}', folder / name, length, sha256)
-      folder.chmod(0o755)
-      shutil.rmtree(copy.folder, ignore_errors=True)
-      with contextlib.suppress(FileExistsError):  # Another process was quicker.
-        os.rename(folder, copy.folder)
+      staging.put(folder, copy.folder, copy.is_here)
   except FileNotFoundError as e:
     raise UserError('A file of prepared data is missing.', where=e.filename or copy.origin,
                     got=e.strerror) from e

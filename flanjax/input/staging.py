@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import os
 import pathlib
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 # For leftovers that nobody can lock: those of other programs, and on file systems without locks.
 _STALE_AFTER_S = 24 * 3600
@@ -35,8 +36,11 @@ def beside(path: pathlib.Path) -> Iterator[pathlib.Path]:
 def _locked_folder(path: pathlib.Path) -> tuple[pathlib.Path, int]:
   while True:
     folder = pathlib.Path(tempfile.mkdtemp(prefix=f'.{path.name}~', dir=path.parent))
-    handle = os.open(folder, os.O_RDONLY)
-    # Between its making and its locking, another process may have taken it for a leftover.
+    # Between its making and its locking, another process may take it for a leftover.
+    try:
+      handle = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+      continue
     if _lock(handle) is not False and folder.exists():
       return folder, handle
     os.close(handle)
@@ -56,7 +60,7 @@ def _lock(handle: int) -> bool | None:
 
 def remove_leftovers(path: pathlib.Path) -> None:
   """Removes what killed processes left beside `path`."""
-  for folder in path.parent.glob(f'.{path.name}[~-]*'):
+  for folder in path.parent.glob(f'.{glob.escape(path.name)}[~-]*'):
     with contextlib.suppress(OSError):
       handle = os.open(folder, os.O_RDONLY)
       try:
@@ -71,6 +75,46 @@ def _is_old(folder: pathlib.Path) -> bool:
   """Whether nobody has written there for long; who is at work touches its own."""
   newest = max(p.stat().st_mtime for p in [folder, *folder.iterdir()])
   return time.time() - newest > _STALE_AFTER_S
+
+
+def put(folder: pathlib.Path, path: pathlib.Path, is_whole: Callable[[], bool]) -> None:
+  """Moves a folder to `path`, unless what is there, perhaps by now, is whole.
+
+  Raises:
+    OSError: it cannot be moved.
+  """
+  folder.chmod(0o755)
+  while True:
+    try:
+      os.rename(folder, path)
+      return
+    except OSError:
+      if is_whole():  # Another process was quicker, with the same content.
+        return
+      if not path.exists():
+        raise
+      _put_away(path)
+
+
+def _put_away(path: pathlib.Path) -> None:
+  """Removes a folder that is damaged, in one moment for its readers."""
+  away = tempfile.mkdtemp(prefix=f'.{path.name}-', dir=path.parent)
+  with contextlib.suppress(FileNotFoundError):  # Another process did so.
+    os.rename(path, away)
+  shutil.rmtree(away, ignore_errors=True)
+
+
+def sync(folder: pathlib.Path) -> None:
+  """Waits until the files of a folder are on the disk, for readers that do not check them.
+
+  Prepared tasks do without: they are checked whenever they are opened.
+  """
+  for path in folder.iterdir():
+    handle = os.open(path, os.O_RDONLY)
+    try:
+      os.fsync(handle)
+    finally:
+      os.close(handle)
 
 
 def replace_file(path: pathlib.Path, content: str) -> None:

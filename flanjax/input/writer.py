@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import contextlib
 import errno
 import os
@@ -13,7 +14,7 @@ import numpy as np
 from array_record.python import array_record_module
 
 from flanjax.input.files import sha256_of
-from flanjax.input.manifest import SIDES
+from flanjax.input.manifest import COLUMNS, SIDES
 from flanjax.input.records import WRITER_OPTIONS, Example, encode
 
 # Fixed, so that the files do not depend on how many processes there are.
@@ -45,12 +46,12 @@ class TaskWriter:
     self._folder, self._split = folder, split
     self._records_per_shard = records_per_shard
     self._writer = None
-    self._index: list[tuple[int, int, int, int]] = []
+    self._index = array.array('i')  # Millions of tuples would take a gigabyte.
     self._max_id = dict.fromkeys(SIDES, 0)
     self._bytes = 0
 
   def __len__(self) -> int:
-    return len(self._index)
+    return len(self._index) // len(COLUMNS)
 
   def _part(self, index: int) -> pathlib.Path:
     return self._folder / f'part-{index:05d}'
@@ -73,7 +74,7 @@ class TaskWriter:
       self._max_id[side] = max(self._max_id[side], int(getattr(example, side).max(initial=0)))
     bits = ('inputs' in cut) + 2 * ('targets' in cut)
     row = (len(example.inputs), len(example.targets), example.template_id, bits)
-    self._index.append(row)
+    self._index.extend(row)
 
   def close_shard(self) -> None:
     writer, self._writer = self._writer, None
@@ -109,7 +110,7 @@ class TaskWriter:
       path = self._folder / shard_name(self._split, i, len(counts))
       os.replace(self._part(i), path)
       shards.append({**_file_entry(path), 'records': records})
-    index = np.array(self._index, np.int32).reshape(-1, 4)
+    index = np.array(self._index, np.int32).reshape(-1, len(COLUMNS))
     path = self._folder / f'{self._split}.index.npy'
     np.save(path, index)
     numbers, counts = np.unique(index[:, 2], return_counts=True)

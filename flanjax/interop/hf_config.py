@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flanjax.errors import UserError, nearest
-from flanjax.models import layers
+from flanjax.models import attention
 from flanjax.models.t5 import T5Config
 
 VOCAB_MULTIPLE = 128
@@ -27,8 +27,8 @@ _SIZES = {'emb_dim': 'd_model', 'head_dim': 'd_kv', 'mlp_dim': 'd_ff', 'num_head
           'vocab_size': 'vocab_size'}
 # What our network has built in: (value, what transformers takes where the file is silent).
 _FIXED = {
-    'relative_attention_num_buckets': layers.RELPOS_BUCKETS,
-    'relative_attention_max_distance': layers.RELPOS_MAX_DISTANCE,
+    'relative_attention_num_buckets': attention.RELPOS_BUCKETS,
+    'relative_attention_max_distance': attention.RELPOS_MAX_DISTANCE,
     'layer_norm_epsilon': 1e-6, 'pad_token_id': 0, 'eos_token_id': 1, 'decoder_start_token_id': 0,
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from flanjax.errors import UserError
-from flanjax.models.layers import RELPOS_BUCKETS
+from flanjax.models.attention import RELPOS_BUCKETS
 from flanjax.models.t5 import T5Config
 
 Shapes = dict[str, tuple[int, ...]]
@@ -25,7 +25,19 @@ def shapes(cfg: T5Config) -> Shapes:
       made |= {f'{stack}/{name}': shape for name, shape in relpos.items()}
   if not cfg.logits_via_embedding:
     made['decoder/logits_dense/kernel'] = (cfg.emb_dim, cfg.vocab_size)
-  return made
+  return made | _adapters(cfg, made)
+
+
+def _adapters(cfg: T5Config, made: Shapes) -> Shapes:
+  found: Shapes = {}
+  for name, shape in made.items():
+    path, _, leaf = name.rpartition('/')
+    if cfg.lora is not None and leaf == 'kernel' and cfg.lora.adapts(path):
+      found[f'{path}/lora_a'] = (shape[0], cfg.lora.rank)
+      found[f'{path}/lora_b'] = (cfg.lora.rank, shape[1])
+  if cfg.prompt_length:
+    found['prompt/embedding'] = (cfg.prompt_length, cfg.emb_dim)
+  return found
 
 
 def attentions(stack: str) -> tuple[tuple[str, str], ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 
 from flanjax.errors import UserError
@@ -12,8 +13,14 @@ from flanjax.models import t5
 MODEL, WEIGHTS = 'model.json', 'params.safetensors'
 
 
-def open_path(path: pathlib.Path) -> tensors_lib.Weights:
+def open_path(path: pathlib.Path, adapters: bool = False) -> tensors_lib.Weights:
   """The model of a run's folder, one of its checkpoints, a converted folder or a file.
+
+  What a run did not train is read from its base, and LoRA's factors are folded into kernels.
+
+  Args:
+    path: of the weights.
+    adapters: give instead what the run trained alone.
 
   Raises:
     UserError: there is none, nothing describes it, or its tensors are of another model.
@@ -22,6 +29,10 @@ def open_path(path: pathlib.Path) -> tensors_lib.Weights:
   folder = _described(path)
   info = json_files.read(folder / MODEL)
   config = t5.from_folder(folder).config
+  if adapters and 'frozen' not in info:
+    raise UserError('This run trained all parameters.', where=str(path), hint='without --adapters')
+  if config.lora is not None or 'frozen' in info:
+    return _adapted(path, config, info, adapters)
   file = path / WEIGHTS if path.is_dir() else path
   if file.is_file():
     tensors, metadata = safetensors.open_tensors(file)
@@ -35,6 +46,22 @@ def open_path(path: pathlib.Path) -> tensors_lib.Weights:
   layout.check({name: t.shape for name, t in tensors.items()}, layout.shapes(config), str(path))
   info = {k: v for k, v in info.items() if k not in ('config', 'architecture')}
   return tensors_lib.Weights(config, tensors, info | {'step': int(step)})
+
+
+def _adapted(
+    path: pathlib.Path, config: t5.T5Config, info: dict, adapters: bool
+) -> tensors_lib.Weights:
+  """A model of which a run trained a part; it passes through memory as a whole."""
+  from flanjax.training import checkpoints
+
+  params, step = (checkpoints.read_params if adapters else checkpoints.restore_params)(path)
+  flat = safetensors.flatten(params)
+  if not adapters:
+    config, info = dataclasses.replace(config, lora=None), {**info, 'frozen': None}
+    layout.check({name: x.shape for name, x in flat.items()}, layout.shapes(config), str(path))
+  kept = {k: v for k, v in info.items() if k not in ('config', 'architecture') and v is not None}
+  tensors = {name: tensors_lib.from_array(x, f'{path}: {name}') for name, x in flat.items()}
+  return tensors_lib.Weights(config, tensors, kept | {'step': step})
 
 
 def _described(path: pathlib.Path) -> pathlib.Path:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from flanjax.errors import UserError
 from flanjax.interop import layout
-from flanjax.models.layers import RELPOS_BUCKETS
+from flanjax.models.attention import RELPOS_BUCKETS
 from flanjax.models.t5 import T5Config
 
 Shape = tuple[int, ...]

@@ -3,23 +3,23 @@
 The mathematics is in module-level functions of plain arrays, the modules only hold
 parameters. Names and shapes of parameters are those of T5X's `examples/t5`, kernels of
 attention being matrices `[embed, joined_kv]`. Logical axes: batch length embed heads kv
-joined_kv mlp vocab relpos_buckets.
+joined_kv mlp vocab relpos_buckets lora_rank.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-MASKED = -1e10
-RELPOS_BUCKETS = 32
-RELPOS_MAX_DISTANCE = 128
+from flanjax.models import attention, linear
+from flanjax.models import lora as lora_lib
 
 _variance_scaling = nn.initializers.variance_scaling
 dense_init = _variance_scaling(1.0, 'fan_in', 'truncated_normal')
@@ -45,97 +45,80 @@ def rms_norm(x: jax.Array, scale: jax.Array, dtype: jnp.dtype) -> jax.Array:
   return (x * inverse_rms).astype(dtype) * scale.astype(dtype)
 
 
-def dot_product_attention(
-    query: jax.Array,
-    key: jax.Array,
-    value: jax.Array,
-    bias: jax.Array,
-    keep: Callable[[jax.Array], jax.Array] | None = None,
-) -> jax.Array:
-  """Softmax attention without scaling of the logits, which are float32 in any dtype.
-
-  Args:
-    query: [batch, q_length, heads, kv].
-    key: [batch, k_length, heads, kv].
-    value: [batch, k_length, heads, kv].
-    bias: float32, broadcastable to [batch, heads, q_length, k_length], added to the logits.
-    keep: dropout of the attention weights, or None.
-
-  Returns:
-    [batch, q_length, heads, kv].
-  """
-  logits = jnp.einsum('bqhd,bkhd->bhqk', query, key, preferred_element_type=jnp.float32)
-  weights = jax.nn.softmax(logits + bias).astype(value.dtype)
-  if keep is not None:
-    weights = keep(weights)
-  return jnp.einsum('bhqk,bkhd->bqhd', weights, value)
+def draw_kept(
+    key: jax.Array | None, rate: float, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, jax.Array | None]:
+  """-> for each shape what dropout keeps, booleans; None without a key or with a rate of 0."""
+  if key is None or rate == 0:
+    return dict.fromkeys(shapes)
+  keys = jax.random.split(key, len(shapes))
+  return {name: _draw(k, rate, shape) for k, (name, shape) in zip(keys, shapes.items())}
 
 
-def mask_to_bias(allowed: jax.Array) -> jax.Array:
-  """[batch, q_length, k_length] booleans -> additive [batch, 1, q_length, k_length]."""
-  return jnp.where(allowed, 0.0, MASKED).astype(jnp.float32)[:, None]
+def _draw(key: jax.Array, rate: float, shape: tuple[int, ...]) -> jax.Array:
+  # Drawn flat: code for more dimensions takes a CPU's compiler four times as long.
+  bits = jax.random.bits(key, (math.prod(shape),), 'uint32')
+  return (bits >= np.uint32(rate * 2**32)).reshape(shape)
 
 
-def attention_mask(
-    query_valid: jax.Array,
-    key_valid: jax.Array,
-    query_segments: jax.Array | None = None,
-    key_segments: jax.Array | None = None,
-) -> jax.Array:
-  """Who may see whom: both real, and of one segment where both sides are packed.
-
-  >>> attention_mask(jnp.array([[1, 1]]) > 0, jnp.array([[1, 1, 0]]) > 0,
-  ...                jnp.array([[1, 2]]), jnp.array([[1, 2, 0]])).astype(int).tolist()
-  [[[1, 0, 0], [0, 1, 0]]]
-  """
-  mask = query_valid[:, :, None] & key_valid[:, None, :]
-  if query_segments is not None and key_segments is not None:
-    mask &= query_segments[:, :, None] == key_segments[:, None, :]
-  return mask
+def dropout(x: jax.Array, kept: jax.Array | None, rate: float) -> jax.Array:
+  """x where it is `kept`, scaled up by what is lost on average, and 0 elsewhere; None: x."""
+  return x if kept is None else jnp.where(kept, x / (1 - rate), 0).astype(x.dtype)
 
 
-def relative_position_bucket(
-    relative_position: np.ndarray, bidirectional: bool,
-    num_buckets: int = RELPOS_BUCKETS, max_distance: int = RELPOS_MAX_DISTANCE,
-) -> np.ndarray:
-  """Bucket of (key position - query position).
+def split_key(key: jax.Array | None, n: int) -> Sequence[jax.Array | None]:
+  """-> n keys, of None n times None."""
+  return [None] * n if key is None else jax.random.split(key, n)
 
-  Half of the buckets are one per distance, the other half grow logarithmically up to
-  `max_distance`; Raffel et al. 2020, section 2.1. When `bidirectional`, one half of all
-  is for keys after the query; otherwise these fall into bucket 0.
 
-  >>> relative_position_bucket(np.array([-200, -8, -1, 0, 1, 8, 200]), True).tolist()
-  [15, 8, 1, 0, 17, 24, 31]
-  """
-  bucket, distance = np.zeros_like(relative_position), -relative_position
-  if bidirectional:
-    num_buckets //= 2
-    bucket = (distance < 0) * num_buckets
-    distance = np.abs(distance)
-  else:
-    distance = np.maximum(distance, 0)
-  exact = num_buckets // 2
-  # float32, as in T5X: some distances lie on a border of two buckets.
-  ratio = distance.astype(np.float32) / exact + np.finfo(np.float32).eps
-  logarithmic = exact + (
-      np.log(ratio) / np.log(max_distance / exact) * (num_buckets - exact)).astype(np.int32)
-  logarithmic = np.minimum(logarithmic, num_buckets - 1)
-  return bucket + np.where(distance < exact, distance, logarithmic)
+def lora_keys(
+    lora: lora_lib.Lora | None, key: jax.Array | None, which: int, n: int
+) -> Sequence[jax.Array | None]:
+  """-> n keys for LoRA's dropout, derived from a layer's; None where there is none."""
+  drops = key is not None and lora is not None and lora.dropout > 0
+  return split_key(jax.random.fold_in(key, which) if drops else None, n)
 
 
 class Dense(nn.Module):
-  """A matrix product over the last axis, without bias; parameter `kernel`, float32."""
+  """A matrix product over the last axis, without bias; parameter `kernel`, float32.
+
+  Computed in `dtype`; the result is of `out_dtype`, in which products are summed.
+
+  Where `lora` adapts it, there are `lora_a` and `lora_b` too; given a tree without them, it is
+  the plain product.
+  """
 
   features: int
   axes: tuple[str, str]
   dtype: jnp.dtype
   kernel_init: Callable[..., jax.Array] = dense_init
+  lora: lora_lib.Lora | None = None
+  out_dtype: jnp.dtype | None = None
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
+    """[..., in] -> [..., out]; `key` is of the dropout of LoRA."""
     init = nn.with_logical_partitioning(self.kernel_init, self.axes)
     kernel = self.param('kernel', init, (x.shape[-1], self.features), jnp.float32)
-    return x.astype(self.dtype) @ kernel.astype(self.dtype)
+    x = x.astype(self.dtype)
+    y = linear.project(x, kernel, self.out_dtype)
+    return y + self._low_rank(x, key).astype(y.dtype) if self._adapted() else y
+
+  def _adapted(self) -> bool:
+    if self.lora is None or self.has_variable('params', 'lora_a'):
+      return self.lora is not None
+    return self.is_initializing() and self.lora.adapts('/'.join(self.path))
+
+  def _low_rank(self, x: jax.Array, key: jax.Array | None) -> jax.Array:
+    rank = self.lora.rank
+    init = nn.with_logical_partitioning
+    a = self.param('lora_a', init(lora_lib.a_init, (self.axes[0], 'lora_rank')),
+                   (x.shape[-1], rank), jnp.float32)
+    b = self.param('lora_b', init(lora_lib.b_init, ('lora_rank', self.axes[1])),
+                   (rank, self.features), jnp.float32)
+    kept = draw_kept(key, self.lora.dropout, {'x': x.shape})['x']
+    x = dropout(x, kept, self.lora.dropout)
+    return lora_lib.low_rank(x, a, b, self.lora.scale)
 
 
 class RMSNorm(nn.Module):
@@ -162,12 +145,14 @@ class Embed(nn.Module):
     self.embedding = self.param('embedding', init, (self.vocab_size, self.features), jnp.float32)
 
   def __call__(self, tokens: jax.Array) -> jax.Array:
-    x = jnp.take(self.embedding, tokens, axis=0, mode='clip').astype(self.dtype)
+    # Gathered whole before the look-up: rows cut along `embed` would have to be moved after it.
+    table = constrain(self.embedding, ('vocab', 'embed'))
+    x = jnp.take(table, tokens, axis=0, mode='clip').astype(self.dtype)
     return constrain(x, ('batch', 'length', 'embed'))
 
   def attend(self, x: jax.Array) -> jax.Array:
     """Logits of the tied head, [..., vocab], float32."""
-    return x.astype(jnp.float32) @ self.embedding.T
+    return linear.project(x.astype(self.dtype), self.embedding.T, jnp.float32)
 
 
 class RelativePositionBias(nn.Module):
@@ -175,15 +160,16 @@ class RelativePositionBias(nn.Module):
 
   num_heads: int
   bidirectional: bool
+  prompt_length: int = 0
 
   def setup(self):
     init = nn.with_logical_partitioning(relpos_init, ('heads', 'relpos_buckets'))
-    shape = (self.num_heads, RELPOS_BUCKETS)
+    shape = (self.num_heads, attention.RELPOS_BUCKETS)
     self.rel_embedding = self.param('rel_embedding', init, shape, jnp.float32)
 
   def _buckets(self, length: int) -> np.ndarray:
-    positions = np.arange(length)
-    return relative_position_bucket(positions[None, :] - positions[:, None], self.bidirectional)
+    positions = attention.relative_positions(length, self.prompt_length)
+    return attention.relative_position_bucket(positions, self.bidirectional)
 
   def __call__(self, length: int) -> jax.Array:
     """-> float32 [1, heads, length, length]."""
@@ -202,40 +188,54 @@ class Attention(nn.Module):
   features: int
   dtype: jnp.dtype
   dropout_rate: float = 0.0
+  lora: lora_lib.Lora | None = None
+  implementation: str = 'plain'
 
   def setup(self):
     project = functools.partial(
-        Dense, self.num_heads * self.head_dim, ('embed', 'joined_kv'), self.dtype)
+        Dense, self.num_heads * self.head_dim, ('embed', 'joined_kv'), self.dtype,
+        lora=self.lora)
     self.query = project(kernel_init=query_init(self.head_dim))
     self.key = project(kernel_init=attention_init)
     self.value = project(kernel_init=attention_init)
-    self.out = Dense(self.features, ('joined_kv', 'embed'), self.dtype, attention_init)
-    # One draw for all query positions, as T5 does.
-    self.dropout = nn.Dropout(self.dropout_rate, broadcast_dims=(-2,))
+    self.out = Dense(self.features, ('joined_kv', 'embed'), self.dtype, attention_init, self.lora)
 
   def _split_heads(self, x: jax.Array) -> jax.Array:
     x = x.reshape(*x.shape[:-1], self.num_heads, self.head_dim)
     return constrain(x, ('batch', 'length', 'heads', 'kv'))
 
-  def keys_values(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+  def keys_values(
+      self, x: jax.Array, key: jax.Array | None = None
+  ) -> tuple[jax.Array, jax.Array]:
     """[batch, k_length, embed] -> two of [batch, k_length, heads, kv]."""
-    return self._split_heads(self.key(x)), self._split_heads(self.value(x))
+    keys = self._lora_keys(key, 1)
+    return self._split_heads(self.key(x, keys[0])), self._split_heads(self.value(x, keys[1]))
 
   def attend(
-      self, x: jax.Array, keys_values: tuple[jax.Array, jax.Array], bias: jax.Array,
-      deterministic: bool = True,
+      self, x: jax.Array, keys_values: tuple[jax.Array, jax.Array], bias: jax.Array | None,
+      allowed: jax.Array, kept: jax.Array | None = None, key: jax.Array | None = None,
   ) -> jax.Array:
-    """[batch, q_length, embed] -> the same shape, having looked at `keys_values`."""
-    keep = None
-    if not deterministic and self.dropout_rate > 0:
-      keep = functools.partial(self.dropout, deterministic=False)
-    y = dot_product_attention(self._split_heads(self.query(x)), *keys_values, bias, keep)
-    return self.out(y.reshape(*x.shape[:-1], self.num_heads * self.head_dim))
+    """[batch, q_length, embed] -> the same shape, having looked at `keys_values`.
 
-  def __call__(
-      self, x: jax.Array, context: jax.Array, bias: jax.Array, deterministic: bool = True
-  ) -> jax.Array:
-    return self.attend(x, self.keys_values(context), bias, deterministic)
+    Args:
+      x: what asks.
+      keys_values: of `keys_values`.
+      bias: as in `attention.dot_product_attention`.
+      allowed: the same.
+      kept: [batch, heads, 1, k_length], which weights dropout keeps; one draw serves all queries.
+      key: of LoRA's dropout.
+    """
+    keys = self._lora_keys(key, 2)
+    query = self._split_heads(self.query(x, keys[0]))
+    if self.implementation == 'plain':
+      keep = None if kept is None else kept.astype(jnp.float32) / (1 - self.dropout_rate)
+      y = attention.dot_product_attention(query, *keys_values, bias, allowed, keep)
+    else:
+      y = attention.library_attention(query, *keys_values, bias, allowed, self.implementation)
+    return self.out(y.reshape(*x.shape[:-1], self.num_heads * self.head_dim), keys[1])
+
+  def _lora_keys(self, key: jax.Array | None, which: int) -> Sequence[jax.Array | None]:
+    return lora_keys(self.lora, key, which, 2)
 
 
 class MLP(nn.Module):
@@ -246,16 +246,20 @@ class MLP(nn.Module):
   activations: Sequence[str]
   dtype: jnp.dtype
   dropout_rate: float = 0.0
+  lora: lora_lib.Lora | None = None
 
   @nn.compact
-  def __call__(self, x: jax.Array, deterministic: bool = True) -> jax.Array:
+  def __call__(
+      self, x: jax.Array, kept: jax.Array | None = None, key: jax.Array | None = None
+  ) -> jax.Array:
+    keys = lora_keys(self.lora, key, 1, len(self.activations) + 1)
     branches = []
     for i, name in enumerate(self.activations):
       wi = 'wi' if len(self.activations) == 1 else f'wi_{i}'
-      branch = Dense(self.mlp_dim, ('embed', 'mlp'), self.dtype, name=wi)(x)
+      dense = Dense(self.mlp_dim, ('embed', 'mlp'), self.dtype, lora=self.lora, name=wi)
+      branch = dense(x, keys[i])
       branches.append(branch if name == 'linear' else getattr(nn, name)(branch))
-    hidden = functools.reduce(operator.mul, branches)
-    hidden = nn.Dropout(self.dropout_rate, broadcast_dims=(-2,))(
-        hidden, deterministic=deterministic)
+    hidden = dropout(functools.reduce(operator.mul, branches), kept, self.dropout_rate)
     hidden = constrain(hidden, ('batch', 'length', 'mlp'))
-    return Dense(self.features, ('mlp', 'embed'), self.dtype, name='wo')(hidden)
+    out = Dense(self.features, ('mlp', 'embed'), self.dtype, lora=self.lora, name='wo')
+    return out(hidden, keys[-1])

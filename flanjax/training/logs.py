@@ -1,21 +1,31 @@
-"""What a run tells of itself: TensorBoard events, JSON lines, environment.json, audit.json."""
+"""Files of a run, and environment.json: what it ran on."""
 
 from __future__ import annotations
 
+import collections
+import datetime
+import functools
 import importlib.metadata
-import json
 import os
 import pathlib
 import platform
-from collections.abc import Mapping
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 import jax
-import tensorboardX
 
 from flanjax import errors
 
 _PACKAGES = ('flanjax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
+_GIT_PATIENCE_S = 5
+_SECRET_NAME = re.compile(
+    r'(?i)(api_?key|secret|passw(or)?d|credential|access_?key|(^|[-_])(auth|token|key)$)')
+_URL_SECRETS = re.compile(
+    r'(?i)(?P<scheme>\b[a-z][a-z0-9+.-]*://)[^/@\s]+@'
+    r'|(?P<name>\b[\w-]*(?:signature|credential|token|secret|password|key))\s*=\s*[^&\s]+')
 
 
 def make_folder(folder: pathlib.Path) -> None:
@@ -38,7 +48,7 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 
 def environment(mesh: jax.sharding.Mesh | None) -> dict[str, Any]:
-  """-> versions, machine and devices, for environment.json."""
+  """-> versions, machine, devices, command and date, for environment.json."""
   versions = {}
   for name in _PACKAGES:
     try:
@@ -52,46 +62,58 @@ def environment(mesh: jax.sharding.Mesh | None) -> dict[str, Any]:
       'platform': platform.platform(),
       'backend': jax.default_backend(),
       'devices': f'{len(devices)} x {devices[0].device_kind}',
+      'device_count': len(devices),
+      'device_kinds': dict(collections.Counter(device.device_kind for device in devices)),
       'processes': jax.process_count(),
       'mesh': None if mesh is None else dict(mesh.shape),
+      'git_commit': git_commit(pathlib.Path(__file__).parent, pathlib.Path(__file__).name),
+      'git_commit_of_working_directory': git_commit(pathlib.Path.cwd()),
+      'command': redacted(sys.argv),
+      'date': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
   }
 
 
-def _lines_up_to(path: pathlib.Path, step: int) -> list[str]:
-  """The lines of a log that a run resumed after `step` has not to write again."""
-  kept = []
-  for line in path.read_text().splitlines():
-    try:
-      if json.loads(line)['step'] <= step:
-        kept.append(line)
-    except (ValueError, KeyError, TypeError):
-      continue  # A line that was being written when the run was killed.
-  return kept
-
-
-class MetricLog:
-  """`folder`/log.jsonl and `folder`/events*: one line, one set of scalars, per logged step.
+@functools.cache
+def git_commit(folder: pathlib.Path, tracked: str = '.') -> str | None:
+  """The commit of the checkout that `folder` is in, with '+changes' if there are any.
 
   Args:
-    folder: MODEL_DIR/train.
-    step: the step resumed from; what was logged after it is dropped.
+    folder: where to look.
+    tracked: a file that git must know: an installed package may lie in the checkout of something
+      else.
+
+  Returns:
+    None where it is in none.
   """
+  def git(*words: str) -> str | None:
+    try:
+      done = subprocess.run(['git', '-C', str(folder), *words], capture_output=True, text=True,
+                            timeout=_GIT_PATIENCE_S, check=True)
+    except (OSError, subprocess.SubprocessError):
+      return None
+    return done.stdout.strip()
 
-  def __init__(self, folder: pathlib.Path, step: int):
-    self._path = folder / 'log.jsonl'
-    if self._path.exists():
-      lines = _lines_up_to(self._path, step)
-      write_text(self._path, ''.join(line + '\n' for line in lines))
-    self._events = tensorboardX.SummaryWriter(
-        str(folder), purge_step=step + 1 if step else None, write_to_disk=True)
+  commit = git('rev-parse', 'HEAD')
+  if not commit or git('ls-files', '--error-unmatch', tracked) is None:
+    return None
+  return commit + ('+changes' if git('status', '--porcelain', '--untracked-files=no') else '')
 
-  def write(self, step: int, scalars: Mapping[str, float], line: Mapping[str, float]) -> None:
-    """Adds `scalars` to TensorBoard and `line` to the JSON lines."""
-    with self._path.open('a') as lines:
-      lines.write(json.dumps({'step': step, **line}) + '\n')
-    for name, value in scalars.items():
-      self._events.add_scalar(name, value, step)
-    self._events.flush()
 
-  def close(self) -> None:
-    self._events.close()
+def redacted(words: Sequence[str]) -> list[str]:
+  """A command line without what may be secret: values of such names, and credentials in URLs.
+
+  >>> redacted(['--api_key=xyz', '--token', 'abc', 's3://me:pw@host/x', '--steps=3'])
+  ['--api_key=***', '--token', '***', 's3://***@host/x', '--steps=3']
+  """
+  shown, hide = [], False
+  for word in words:
+    name, equals, value = word.partition('=')
+    secret = bool(_SECRET_NAME.search(name.rpartition('.')[2].strip()))
+    word = f'{name}=***' if equals and secret else _URL_SECRETS.sub(_hidden, word)
+    shown.append('***' if hide and not word.startswith('-') else word)
+    hide = secret and not equals and word.startswith('-')
+  return shown
+
+
+def _hidden(match: re.Match[str]) -> str:
+  return f"{match['scheme']}***@" if match['scheme'] else f"{match['name']}=***"

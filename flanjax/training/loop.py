@@ -4,79 +4,39 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import hashlib
+import dataclasses
+import functools
 import io
 import json
-import os
 import pathlib
-import platform
 import shutil
 import signal
-import threading
-from collections.abc import Iterator, Mapping
-from typing import Any, Protocol, runtime_checkable
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 import optax
 
-from flanjax import errors, partitioning, terminal
+from flanjax import distributed, errors, partitioning, terminal
+from flanjax.input import remote
 from flanjax.models import t5
-from flanjax.training import checkpoints, logs, monitor
+from flanjax.training import checkpoints, compilation, diagnosis, goodput, interrupts, intervals
+from flanjax.training import freezing as freezing_lib
+from flanjax.training import logs, monitor, profiler
+from flanjax.training import reporting as reporting_lib
+from flanjax.training.nonfinite import NonFinite, NotFinite, check_state
 from flanjax.training.prefetch import Prefetcher
-from flanjax.training.state import TrainState
+from flanjax.training.protocols import BatchSource, Evaluator, StatefulSource
+from flanjax.training.restoring import Restoring
+from flanjax.training.saving import Saving
+from flanjax.training.state import TrainState, split
 from flanjax.training.step import make_train_step
 
 
-class BatchSource(Protocol):
-  """Where batches come from. `batch` and `tally` are pure functions of the step."""
-
-  fingerprint: str
-  batch_size: int
-
-  def batch(self, step: int, rows: tuple[int, int] | None = None) -> dict[str, np.ndarray]:
-    """Batch of step 0, 1, ..., or its rows (first, stop): arrays [batch, length].
-
-    Called from another thread.
-    """
-    ...
-
-  def tally(self, step: int) -> Mapping[str, int]:
-    """What it holds, as counts that can be added up."""
-    ...
-
-  def audit(self, counts: Mapping[str, int]) -> dict[str, Any]:
-    """What the tallies of all steps so far, added up, say: plain data."""
-    ...
-
-
-@runtime_checkable
-class StatefulSource(Protocol):
-  """A source whose batches come in order, from a state that is kept beside the checkpoints."""
-
-  def save(self, folder: os.PathLike[str], step: int) -> None:
-    """Writes what it takes to go on with batch `step`."""
-    ...
-
-  def restore(self, folder: os.PathLike[str], step: int) -> None:
-    """Goes on with batch `step`."""
-    ...
-
-
-def use_compilation_cache() -> None:
-  """Keeps compiled programs in ~/.cache/flanjax/xla from run to run, unless told where.
-
-  One folder per kind of processor: XLA's code for one CPU may not run on another.
-  """
-  if jax.config.jax_compilation_cache_dir is not None:
-    return
-  cpu = platform.machine()
-  with contextlib.suppress(OSError):
-    lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
-    flags = sorted({line for line in lines if line.startswith(('flags', 'Features', 'model name'))})
-    cpu += '-' + hashlib.sha256('\n'.join(flags).encode()).hexdigest()[:8]
-  cache = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
-  jax.config.update('jax_compilation_cache_dir', str(cache / 'flanjax' / 'xla' / cpu))
+# Between attempts to write the last checkpoint, in which somebody may make room: ten minutes.
+_PAUSES_S = (5, 10, 15, 30, 60, 120, 180, 180)
 
 
 class Trainer:
@@ -89,14 +49,26 @@ class Trainer:
     total_steps: the step at which the run is done.
     batch_source: where batches come from.
     mesh: from `partitioning.make_mesh`; None is one mesh axis over all devices.
+    axis_rules: from `partitioning.axis_rules`: what is cut along which axis of the mesh.
     seed: of the first parameters and of dropout.
-    initial_params: parameters to start from instead of drawn ones.
-    checkpoint_period: steps between checkpoints; one is always written at the end.
-    keep: checkpoints kept, the newest; None keeps all.
+    initial_params: parameters to start from instead of drawn ones, or a function that gives
+      them when they are needed. Those of adapters may be missing.
+    freezing: which parameters are trained.
+    restoring: which of `initial_params` are taken.
+    saving: when checkpoints are written, and which of them are kept.
+    non_finite: what to do about a step whose loss or gradient is not finite.
+    evaluator: called every `evaluator.period` steps and at the end.
     log_period: steps between lines of the log.
     num_microbatches: parts that each batch is cut into to save memory.
-    model_info: more to say in model.json: name and fingerprint of the vocabulary.
+    model_info: more to say in model.json: name and fingerprint of the vocabulary; and, as
+      initial_checkpoint, where initial_params are from.
     label: what the progress bar calls this run.
+    reporting: what is told beside the bar.
+
+  Attributes:
+    clock: tells where the time of `run` goes.
+    model: as given.
+    layout: the mesh, the rules and the number of microbatches.
   """
 
   def __init__(
@@ -108,84 +80,143 @@ class Trainer:
       total_steps: int,
       batch_source: BatchSource,
       mesh: jax.sharding.Mesh | None = None,
+      axis_rules: partitioning.AxisRules = partitioning.AXIS_RULES,
       seed: int = 0,
       initial_params: Any = None,
-      checkpoint_period: int = 1000,
-      keep: int | None = 3,
+      freezing: freezing_lib.Freezing = freezing_lib.Freezing(),
+      restoring: Restoring = Restoring(),
+      saving: Saving = Saving(),
+      non_finite: NonFinite = NonFinite(),
+      evaluator: Evaluator | None = None,
       log_period: int = 20,
       num_microbatches: int = 1,
       model_info: Mapping[str, Any] | None = None,
       label: str = 'train',
+      reporting: reporting_lib.Reporting | None = None,
   ):
-    for name, value in (('total_steps', total_steps), ('checkpoint_period', checkpoint_period),
-                        ('log_period', log_period), ('num_microbatches', num_microbatches)):
-      if value < 1:
-        raise errors.UserError(f'{name} must be at least 1', where='Trainer', got=value)
+    for name, value in (('total_steps', total_steps), ('log_period', log_period),
+                        ('num_microbatches', num_microbatches)):
+      if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise errors.UserError(f'{name} must be a whole number of at least 1', where='Trainer',
+                               got=repr(value))
+    for name, value, kind in (('freezing', freezing, freezing_lib.Freezing),
+                              ('restoring', restoring, Restoring), ('saving', saving, Saving),
+                              ('non_finite', non_finite, NonFinite)):
+      if not isinstance(value, kind):
+        raise errors.UserError(f'{name} must be a {kind.__name__}', where='Trainer',
+                               got=repr(value))
+    if saving.keep_best:
+      saving.check(() if evaluator is None else evaluator.names)
     needed = getattr(batch_source, 'vocab_size', 0)
     if needed > model.config.vocab_size:
       raise errors.UserError(
           "the model's vocabulary is smaller than the data's", where='T5Config.vocab_size',
           got=model.config.vocab_size, expected=f'at least {needed}')
     self._model, self._optimizer = model, optimizer
-    self._model_dir = pathlib.Path(model_dir)
+    self._model_dir = remote.resolved(model_dir)
     self._total_steps, self._source, self._seed = total_steps, batch_source, seed
-    self._initial_params, self._keep = initial_params, keep
-    self._checkpoint_period, self._log_period = checkpoint_period, log_period
+    self._initial_params, self._restoring = initial_params, restoring
+    self._saving, self._non_finite, self._evaluator = saving, non_finite, evaluator
+    self._log_period = log_period
     self._num_microbatches = num_microbatches
     self._model_info, self._label = dict(model_info or {}), label
+    self._initial_path = self._model_info.pop('initial_checkpoint', None)
+    self._reporting = reporting or reporting_lib.Reporting()
     self._mesh = partitioning.make_mesh() if mesh is None else mesh
+    self._axis_rules = axis_rules
+    self.model, self.layout = model, partitioning.Layout(self._mesh, axis_rules, num_microbatches)
+    self._freezing, self._trainable = freezing, freezing.pattern(model)
+    self._trains, self._frozen_fingerprint = freezing_lib.predicate(self._trainable), ''
     self._tally: collections.Counter = collections.Counter()
-    self._signal: signal.Signals | None = None
+    self._interrupts = interrupts.Interrupts()
+    self.clock = goodput.Clock()
+    self.failed_evaluations: dict[int, remote.AnyPath] = {}
 
   @property
   def interrupted(self) -> str | None:
     """The name of the signal that ended `run` before its last step, or None."""
-    return None if self._signal is None else self._signal.name
+    return None if self._interrupts.signal is None else self._interrupts.signal.name
+
+  @property
+  def left(self) -> bool:
+    """Whether a thread was left at work when `run` stopped: the process is better ended hard."""
+    return self._interrupts.left
 
   def interrupt(self, number: int) -> None:
     """Asks `run` to stop after the present step, as if the signal `number` had come."""
-    self._signal = signal.Signals(number)
+    self._interrupts.set(number)
 
   def run(self) -> TrainState:
     """Trains, and returns the state after the last step, or after SIGINT or SIGTERM.
 
     Raises:
       UserError: the folder cannot be written, holds a checkpoint of another model or of
-        other batches, or the loss is no longer finite.
+        other batches, the loss is no longer finite, or the last checkpoint cannot be written.
     """
-    use_compilation_cache()
+    compilation.use_cache()
+    self.clock = goodput.Clock()
     logs.make_folder(self._model_dir / 'train')
-    with partitioning.activate(self._mesh):
-      checkpointer = checkpoints.Checkpointer(self._model_dir, self._keep)
+    with partitioning.activate(self._mesh, self._axis_rules):
+      checkpointer = checkpoints.Checkpointer(self._model_dir, self._saving)
       try:
-        state = self._restore_or_init(checkpointer)
-        self._describe()
-        return self._train(state, checkpointer)
+        with distributed.ending_together():
+          with self.clock.losing('init_or_restore'):
+            state = jax.block_until_ready(self._restore_or_init(checkpointer))
+          self._describe()
+          return self._train(state, checkpointer)
       finally:
         checkpointer.close()
 
   def _describe(self) -> None:
     if jax.process_index() == 0:
       logs.write_text(self._model_dir / 'model.json',
-                      t5.to_json(self._model.config, **self._model_info))
+                      t5.to_json(self._model.config, **self._model_info, **self._frozen_record()))
       logs.write_text(self._model_dir / 'environment.json',
                       json.dumps(logs.environment(self._mesh), indent=2) + '\n')
 
+  def _frozen_record(self) -> dict[str, Any]:
+    """What it takes to find the parameters again that checkpoints do not hold."""
+    if not self._frozen_fingerprint:
+      return {}
+    return {'frozen': {
+        'base': self._initial_path, 'drawn': self._initial_params is None, 'seed': self._seed,
+        'restoring': dataclasses.asdict(self._restoring), 'trainable': self._trainable,
+        'dtype': self._freezing.frozen_dtype, 'fingerprint': self._frozen_fingerprint}}
+
   def _shardings(self) -> TrainState:
-    shapes = self._model.param_shapes()
-    params = partitioning.param_shardings(self._mesh, self._model.logical_axes(), shapes)
-    opt_state = partitioning.opt_state_shardings(
-        self._mesh, self._optimizer, jax.eval_shape(self._optimizer.init, shapes), shapes, params)
-    return TrainState(partitioning.replicated(self._mesh), params, opt_state)
+    shapes, frozen_shapes = freezing_lib.divide(self._model.param_shapes(), self._trainable)
+    axes, frozen_axes = split(self._model.logical_axes(), self._trains)
+    params, opt_state = partitioning.state_shardings(
+        self._mesh, axes, self._optimizer, shapes, self._axis_rules)
+    frozen = partitioning.param_shardings(
+        self._mesh, frozen_axes, frozen_shapes, self._axis_rules)
+    return TrainState(partitioning.replicated(self._mesh), params, opt_state, frozen)
+
+  def abstract_state(self) -> TrainState:
+    """The state as shapes with their shardings; nothing is allocated."""
+    trained, frozen = split(self._model.param_shapes(), self._trains)
+    state = jax.eval_shape(functools.partial(TrainState.create, optimizer=self._optimizer), trained)
+    dtype = self._freezing.frozen_dtype
+    state = state._replace(frozen=jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, dtype), frozen))
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        state, self._shardings())
+
+  def lower_step(self, batch: Mapping[str, jax.ShapeDtypeStruct]) -> jax.stages.Lowered:
+    """A step on `batch`, shapes with shardings, to be compiled; nothing is allocated."""
+    with self._context():
+      state = self.abstract_state()
+      return self._step(state).lower(state, batch)
 
   def _restore_or_init(self, checkpointer: checkpoints.Checkpointer) -> TrainState:
     shardings = self._shardings()
+    trained = shardings._replace(frozen={})
     create = lambda params: TrainState.create(params, self._optimizer)
-    shapes = jax.eval_shape(create, self._model.param_shapes())
-    template = jax.tree.map(
-        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-        shapes, shardings)
-    restored = checkpointer.restore(template)
+    restored = checkpointer.restore(self.abstract_state()._replace(frozen={}))
+    base = self._base() if restored is None or shardings.frozen else None
+    frozen, self._frozen_fingerprint = freezing_lib.start_frozen(
+        self._model, self._trains, shardings.frozen, self._seed, base, self._freezing.frozen_dtype)
     if restored is not None:
       state, position = restored
       if position.get('fingerprint') != self._source.fingerprint:
@@ -194,72 +225,180 @@ class Trainer:
             got=f'batches {self._source.fingerprint}', expected=position.get('fingerprint'),
             hint='mixture, data, lengths, batch size and seed must stay as they were, '
                  'or MODEL_DIR be another')
+      freezing_lib.check_same(
+          self._model_dir, self._frozen_fingerprint, position.get('frozen', ''))
       self._tally.update(position.get('tally', {}))
-      return state
-    if self._initial_params is None:
+      return state._replace(frozen=frozen)
+    if base is None and not frozen:
       init = lambda: create(self._model.init(jax.random.key(self._seed)))
-      return jax.jit(init, out_shardings=shardings)()
-    self._check_initial_params()
-    params = partitioning.put(self._initial_params, shardings.params)
-    return jax.jit(create, out_shardings=shardings)(params)
+      return jax.jit(init, out_shardings=trained)()
+    params = freezing_lib.start_trained(
+        self._model, self._trains, shardings.params, self._seed, base)
+    state = jax.jit(create, out_shardings=trained, donate_argnums=0)(params)
+    return state._replace(frozen=frozen)
 
-  def _check_initial_params(self) -> None:
-    name_of = lambda path: jax.tree_util.keystr(path, simple=True, separator='/')
-    flat = lambda tree: {name_of(path): tuple(leaf.shape) for path, leaf
-                         in jax.tree_util.tree_flatten_with_path(tree)[0]}
-    got, expected = flat(self._initial_params), flat(self._model.param_shapes())
-    for name in sorted(set(got) | set(expected)):
-      if got.get(name) != expected.get(name):
-        raise errors.UserError(
-            f'the initial parameters are of another model: parameter {name}',
-            got=f"shape {got.get(name, 'none')}", expected=f"shape {expected.get(name, 'none')}")
+  def _base(self) -> Any:
+    """The initial parameters, or None where all are drawn."""
+    base = self._initial_params
+    if callable(base):
+      base = base()
+    if base is None:
+      return None
+    adapters = freezing_lib.predicate(getattr(self._model.config, 'adapters', None) or '')
+    chosen, report = self._restoring.choose(base, self._model.param_shapes(), adapters)
+    if jax.process_index() == 0:
+      if report.incomplete:
+        terminal.note(str(report))
+      logs.write_text(self._model_dir / 'train' / 'restored.json',
+                      json.dumps(dataclasses.asdict(report), indent=1) + '\n')
+    return chosen
 
   def _feed(self, step: int) -> monitor.Fed:
     rows = self._source.batch_size
     partitioning.check_batch(self._mesh, rows, self._num_microbatches)
     first, stop = partitioning.local_rows(self._mesh, rows)
     batch = self._source.batch(step, (first, stop))
-    sides = {'encoder': batch['encoder_input_tokens'], 'decoder': batch['decoder_target_tokens']}
-    # Of several hosts each sees its own rows, and takes them for all.
-    scale = rows / (stop - first)
-    return monitor.Fed(
-        step, partitioning.put_rows(batch, self._mesh, first, rows),
-        self._source.tally(step), rows,
-        {side: round(scale * np.count_nonzero(x)) for side, x in sides.items()},
-        {side: round(scale * x.size) for side, x in sides.items()})
+    return monitor.Fed.of(step, batch, partitioning.put_rows(batch, self._mesh, first, rows),
+                          self._source.tally(step), rows)
 
   def _train(self, state: TrainState, checkpointer: checkpoints.Checkpointer) -> TrainState:
-    step_fn = make_train_step(
-        self._model, self._optimizer, seed=self._seed, num_microbatches=self._num_microbatches)
     start = int(state.step)
     if start and isinstance(self._source, StatefulSource):
       self._source.restore(self._stream_folder(start), start)
-    log = logs.MetricLog(self._model_dir / 'train', start) if jax.process_index() == 0 else None
-    feeder = Prefetcher(self._feed, start, self._total_steps)
+    step_fn = self._step_function(state)
+    profile = profiler.Profile(self._reporting.profile, self._model_dir / 'profile', start,
+                               self.clock, quiet=jax.process_index() > 0)
+    log = self._reporting.open(
+        self._model_dir, 'train', start, reporting_lib.TRAIN_COLUMNS, self._description())
+    feeder = Prefetcher(self._feed, start, self._total_steps,
+                        told_to_stop=lambda: self._interrupts.signal is not None)
     try:
-      with _signals(self), terminal.bar(self._label, self._stream()) as bar:
-        bar(start, self._total_steps)
+      with self._interrupts.caught(), terminal.bar(self._label, self._stream()) as bar:
+        bar(start, self._total_steps, 'compiling')
         watch = monitor.Monitor(
             bar, log, total_steps=self._total_steps, log_period=self._log_period,
             learning_rate=getattr(self._optimizer, 'learning_rate', None),
-            last_checkpoint=lambda: checkpointer.newest_folder)
+            last_checkpoint=lambda: checkpointer.newest_folder, non_finite=self._non_finite,
+            clock=self.clock, work=self._work(state))
+        feeder.watch(watch.idle, functools.partial(self.clock.lose, 'data_wait'))
+        if start and self._evaluation_is_due(start) and self._evaluator.missing(start):
+          self._evaluate(state, start)
         for fed in feeder:
-          state, metrics = step_fn(state, fed.arrays)
+          profile.before(fed.step + 1, watch.flush)
+          before = jax.tree.map(jnp.copy, state) if self._non_finite.debug else None
+          try:
+            with self.clock.dispatching(), profile.step(fed.step + 1):
+              state, metrics = step_fn(state, fed.arrays)
+          except interrupts.Stopped:
+            break
           self._tally.update(fed.tally)
           watch.add(fed, metrics)
-          done = fed.step + 1
-          stop = self._told_to_stop(done, checkpointer)
-          if stop or done % self._checkpoint_period == 0 or done == self._total_steps:
-            # Read before it is saved: no checkpoint holds a state that is not finite.
-            watch.flush()
-            self._save(state, checkpointer)
-          if stop:
+          if before is not None:
+            self._check_step(watch, before, fed)
+          checkpointer.poll()
+          profile.after(fed.step + 1, watch.flush)
+          if self._after_step(state, fed.step + 1, watch, checkpointer, log):
             break
+        self._finish(state, watch, checkpointer, log)
     finally:
-      feeder.close()
+      profile.close()
+      self._interrupts.left |= not feeder.close()
       if log is not None:
         log.close()
     return state
+
+  def _step(self, state: TrainState) -> Callable[..., Any]:
+    places = jax.tree.map(lambda x: x.sharding, state)
+    return make_train_step(
+        self._model, self._optimizer, seed=self._seed, num_microbatches=self._num_microbatches,
+        skip_non_finite=self._non_finite.skips, out_shardings=(places, None))
+
+  def _step_function(self, state: TrainState) -> interrupts.Program:
+    return interrupts.Program(self._step(state), self._interrupts, self._context)
+
+  def _context(self) -> contextlib.AbstractContextManager[None]:
+    return partitioning.activate(self._mesh, self._axis_rules)
+
+  def _check_step(self, watch: monitor.Monitor, before: TrainState, fed: monitor.Fed) -> None:
+    """NotFinite that names the layer and tensor, when the step from `before` was not finite."""
+    try:
+      watch.flush()
+    except NotFinite as error:
+      rng = jax.random.fold_in(jax.random.key(self._seed), before.step)
+      found = diagnosis.blame(
+          self._model, before.all_params, fed.arrays, rng, self._num_microbatches)
+      raise NotFinite(error.what, where=f'{error.where}\n  first: {found}', got=error.got,
+                      expected=error.expected, hint=error.hint) from error
+
+  def _after_step(
+      self, state: TrainState, done: int, watch: monitor.Monitor,
+      checkpointer: checkpoints.Checkpointer, log: Any,
+  ) -> bool:
+    """Evaluates and saves where it is time; -> whether to stop."""
+    stop, metrics = self._told_to_stop(done, checkpointer), None
+    if self._evaluation_is_due(done) and not stop:
+      watch.flush()
+      metrics = self._evaluate(state, done)
+      stop = jax.process_count() == 1 and self._interrupts.signal is not None
+    if (stop or done % self._saving.period == 0 or done == self._total_steps
+        or (metrics and self._saving.keep_best)):
+      self._save(state, watch, checkpointer, log, metrics)
+    return stop
+
+  def _finish(
+      self, state: TrainState, watch: monitor.Monitor, checkpointer: checkpoints.Checkpointer,
+      log: Any,
+  ) -> None:
+    """Has the last state on disk, or raises UserError; waits for room unless told to stop."""
+    if int(state.step) and checkpointer.newest != int(state.step):
+      self._save(state, watch, checkpointer, log)
+    checkpointer.wait()
+    for pause in _PAUSES_S:
+      if checkpointer.failure is None or self._interrupts.wait(pause):
+        break
+      self._save(state, watch, checkpointer, log)
+      checkpointer.wait()
+    if checkpointer.failure is not None:
+      raise errors.UserError(
+          f'the checkpoint of step {int(state.step)} could not be written',
+          where=str(checkpointer.folder), got=checkpointer.failure,
+          hint='make room; the same command goes on from '
+               f"{checkpointer.newest_folder or 'the beginning'}") from checkpointer.failure
+
+  def _evaluation_is_due(self, step: int) -> bool:
+    evaluator = self._evaluator
+    return evaluator is not None and (step % evaluator.period == 0 or step == self._total_steps)
+
+  def _evaluate(self, state: TrainState, step: int) -> Mapping[str, float] | None:
+    """What the evaluator says, or None when it failed or was stopped."""
+    def work():
+      with self._context():
+        return self._evaluator(step, state.all_params)
+
+    try:
+      with self.clock.losing('evaluate'):
+        metrics = self._interrupts.run(work)
+    except interrupts.Stopped:
+      return None
+    except Exception:  # noqa: BLE001 (anything that a user's evaluator raises)
+      if jax.process_count() > 1:  # The others would wait for this one.
+        raise
+      path = self._model_dir / 'errors' / f'evaluation-{step}.txt'
+      path.parent.mkdir(parents=True, exist_ok=True)
+      path.write_text(traceback.format_exc())
+      self.failed_evaluations[step] = path
+      terminal.note(f'step {step}: the evaluation failed, training goes on; see {path}')
+      return None
+    return metrics
+
+  def _work(self, state: TrainState) -> intervals.Work:
+    trained = t5.param_count(state.params) >= t5.param_count(state.frozen)
+    return intervals.Work(self._model.config, self._mesh.devices.flatten(), trained)
+
+  def _description(self) -> dict[str, Any]:
+    return {'model': dataclasses.asdict(self._model.config), 'seed': self._seed,
+            'total_steps': self._total_steps, 'batch_size': self._source.batch_size,
+            **logs.environment(self._mesh)}
 
   def _stream(self):
     """Where the progress bar goes: one process of several speaks."""
@@ -268,55 +407,42 @@ class Trainer:
   def _told_to_stop(self, step: int, checkpointer: checkpoints.Checkpointer) -> bool:
     if jax.process_count() > 1:
       if checkpointer.reached_preemption(step):
-        self._signal = self._signal or signal.SIGTERM
+        self._interrupts.set(signal.SIGTERM)
         return True
       return False
-    return self._signal is not None
+    return self._interrupts.signal is not None
 
-  def _stream_folder(self, step: int) -> pathlib.Path:
+  def _stream_folder(self, step: int) -> remote.AnyPath:
     return self._model_dir / 'stream' / str(step) / f'host_{jax.process_index()}'
 
   def _save_stream(self, step: int) -> None:
     """Writes the state of a source that has one, and removes those older than all checkpoints."""
     self._source.save(self._stream_folder(step), step)
-    found = (self._model_dir / checkpoints.FOLDER).glob('[0-9]*')
-    oldest = min((int(p.name) for p in found if p.name.isdigit()), default=0)
+    oldest = min(checkpoints.steps_in(self._model_dir), default=0)
     for folder in (self._model_dir / 'stream').iterdir():
       if int(folder.name) < oldest:
         shutil.rmtree(folder, ignore_errors=True)
 
-  def _save(self, state: TrainState, checkpointer: checkpoints.Checkpointer) -> None:
-    if isinstance(self._source, StatefulSource):
-      self._save_stream(int(state.step))
-    checkpointer.save(
-        state, {'fingerprint': self._source.fingerprint, 'tally': dict(self._tally)})
-    if jax.process_index() == 0:
-      logs.write_text(self._model_dir / 'train' / 'audit.json',
-                      json.dumps(self._source.audit(self._tally), indent=1) + '\n')
-
-
-@contextlib.contextmanager
-def _signals(trainer: Trainer) -> Iterator[None]:
-  """SIGINT and SIGTERM ask `trainer` to stop after its step; a second one is not caught."""
-  if threading.current_thread() is not threading.main_thread():
-    yield
-    return
-  previous = {}
-
-  def ask(number, frame):
-    del frame
-    trainer.interrupt(number)
-    for which, handler in previous.items():
-      signal.signal(which, handler)
-    terminal.note(f'{trainer.interrupted}: saving a checkpoint, then stopping')
-
-  wanted = [signal.SIGINT]
-  if jax.process_count() == 1:  # Else jax itself tells all processes of a SIGTERM.
-    wanted.append(signal.SIGTERM)
-  for which in wanted:
-    previous[which] = signal.signal(which, ask)
-  try:
-    yield
-  finally:
-    for which, handler in previous.items():
-      signal.signal(which, handler)
+  def _save(
+      self, state: TrainState, watch: monitor.Monitor, checkpointer: checkpoints.Checkpointer,
+      log: Any, metrics: Mapping[str, float] | None = None,
+  ) -> None:
+    # Read before it is saved: no checkpoint holds a state that is not finite.
+    watch.flush()
+    check_state(state)
+    step = int(state.step)
+    with self.clock.losing('checkpoint'):
+      if log is not None:
+        log.drain()  # What is resumed from this checkpoint has its log whole.
+      try:
+        if isinstance(self._source, StatefulSource):
+          self._save_stream(step)
+        if jax.process_index() == 0:
+          logs.write_text(self._model_dir / 'train' / 'audit.json',
+                          json.dumps(self._source.audit(self._tally), indent=1) + '\n')
+      except OSError as error:
+        checkpointer.fail(step, error)
+        return
+      position = {'fingerprint': self._source.fingerprint, 'tally': dict(self._tally),
+                  'frozen': self._frozen_fingerprint}
+      checkpointer.save(state, position, metrics)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 _END = object()
+_POLL_S = 0.02
+_PATIENCE_S = 2.0
 
 
 class Prefetcher:
@@ -20,9 +23,14 @@ class Prefetcher:
     start: the first step.
     stop: one past the last step.
     ahead: how many are kept ready.
+    told_to_stop: asked while a batch is waited for; when it says so, that is the end.
   """
 
-  def __init__(self, make: Callable[[int], Any], start: int, stop: int, ahead: int = 2):
+  def __init__(self, make: Callable[[int], Any], start: int, stop: int, ahead: int = 2,
+               told_to_stop: Callable[[], bool] = lambda: False):
+    self._told_to_stop = told_to_stop
+    self._idle: Callable[[], bool] = lambda: True
+    self._lost: Callable[[float], None] = lambda seconds: None
     self._queue: queue.Queue = queue.Queue(ahead)
     self._stopped = threading.Event()
     self._thread = threading.Thread(
@@ -47,13 +55,40 @@ class Prefetcher:
     except BaseException as error:  # noqa: BLE001 (it is raised again elsewhere)
       self._put(error)
 
+  def watch(self, idle: Callable[[], bool], lost: Callable[[float], None]) -> None:
+    """Has the time told that is lost by waiting.
+
+    Args:
+      idle: -> whether the devices have nothing else to do; only then is time lost.
+      lost: is told seconds.
+    """
+    self._idle, self._lost = idle, lost
+
+  def _get(self) -> Any:
+    if not self._queue.empty():
+      return self._queue.get()
+    since = time.monotonic() if self._idle() else None
+    while True:
+      try:
+        item = self._queue.get(timeout=_POLL_S)
+        break
+      except queue.Empty:
+        if self._told_to_stop():
+          return _END
+        if since is None and self._idle():
+          since = time.monotonic()
+    if since is not None:
+      self._lost(time.monotonic() - since)
+    return item
+
   def __iter__(self) -> Iterator[Any]:
-    while (item := self._queue.get()) is not _END:
+    while (item := self._get()) is not _END:
       if isinstance(item, BaseException):
         raise item
       yield item
 
-  def close(self) -> None:
-    """Ends the thread, whatever it was doing."""
+  def close(self) -> bool:
+    """Ends the thread; -> whether it ended. It is waited for a while only when told to stop."""
     self._stopped.set()
-    self._thread.join()
+    self._thread.join(_PATIENCE_S if self._told_to_stop() else None)
+    return not self._thread.is_alive()

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import optax
 
 from flanjax import errors
-from flanjax.training.state import TrainState
+from flanjax.training import nonfinite
+from flanjax.training.state import TrainState, merge
 
 Metrics = dict[str, jax.Array]
 Batch = Mapping[str, jax.Array]
@@ -52,6 +53,7 @@ def train_step(
     optimizer: optax.GradientTransformation,
     rng: jax.Array,
     num_microbatches: int = 1,
+    skip_non_finite: bool = False,
 ) -> tuple[TrainState, Metrics]:
   """state, batch -> next state, metrics.
 
@@ -65,12 +67,16 @@ def train_step(
     optimizer: an optax transformation.
     rng: the run's key; dropout of step t is drawn from (rng, t).
     num_microbatches: parts that the batch is cut into to save memory.
+    skip_non_finite: whether to keep the old state where the new one is not finite.
 
   Returns:
     Metrics are sums (loss, cross_ent_loss, z_loss, weight_sum, correct), and gradient_norm.
   """
+  def loss_fn(params, batch, rng):
+    return model.loss_fn(merge(params, state.frozen), batch, rng)
+
   def grad_fn(params, batch, rng):
-    (loss, metrics), grads = jax.value_and_grad(model.loss_fn, has_aux=True)(params, batch, rng)
+    (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, batch, rng)
     return {'loss': loss, **metrics}, grads
 
   rng = jax.random.fold_in(rng, state.step)
@@ -83,7 +89,8 @@ def train_step(
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
   metrics['gradient_norm'] = _norm(grads)
-  return TrainState(state.step + 1, params, opt_state), metrics
+  new = TrainState(state.step + 1, params, opt_state, state.frozen)
+  return nonfinite.keep_finite(state, new, metrics) if skip_non_finite else (new, metrics)
 
 
 def make_train_step(
@@ -92,6 +99,7 @@ def make_train_step(
     *,
     seed: int = 0,
     num_microbatches: int = 1,
+    skip_non_finite: bool = False,
     **jit_arguments: Any,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
   """-> `train_step` of (state, batch), jitted, its state donated."""
@@ -99,5 +107,6 @@ def make_train_step(
     raise errors.UserError('num_microbatches must be at least 1', got=num_microbatches)
   rng = jax.random.key(seed)
   step = functools.partial(
-      train_step, model=model, optimizer=optimizer, rng=rng, num_microbatches=num_microbatches)
+      train_step, model=model, optimizer=optimizer, rng=rng, num_microbatches=num_microbatches,
+      skip_non_finite=skip_non_finite)
   return jax.jit(step, donate_argnums=0, **jit_arguments)

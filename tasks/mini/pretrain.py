@@ -46,7 +46,7 @@ from flanjax.models import layers
 from flanjax.models import t5
 from flanjax.tasks.mini import prose
 from flanjax.tasks.mini import world
-from flanjax.training import loop
+from flanjax.training import loop, saving
 
 BASE = pathlib.Path(__file__).parent / 'base'
 EXTRA_IDS = 100
@@ -277,7 +277,8 @@ def pretrain_base(
   trainer = loop.Trainer(
       run.model, run.optimizer, model_dir=folder, total_steps=run.total_steps,
       batch_source=source, seed=run.random_seed, initial_params=matching_heads(
-          run.model.init(jax.random.key(run.random_seed)), run.model.config), checkpoint_period=run.checkpoint_period,
+          run.model.init(jax.random.key(run.random_seed)), run.model.config),
+      saving=saving.Saving(period=run.checkpoint_period),
       log_period=100, label='pretrain', model_info={
           'vocabulary': 'mini',
           'vocabulary_fingerprint': hashlib.sha256(

@@ -11,9 +11,11 @@ example out under that template (`TaskSpec.drop_empty`).
 from __future__ import annotations
 
 import atexit
+import contextlib
 import dataclasses
 import gc
 import re
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,25 +37,42 @@ _CHOICES = 'answer_choices'
 
 
 class _Calls:
-  """Counts calls from TensorFlow's threads, which must be over before Python ends.
+  """Calls from TensorFlow's threads, which must be over before Python ends.
 
   A thread that wants to call Python while it ends is stopped without a word, and an iterator that
   is still alive waits for its answer for ever.
   """
 
   def __init__(self):
-    self.started = 0
+    self._tried = self._running = 0
+    self._over = False
+    self._lock = threading.Lock()
+
+  @contextlib.contextmanager
+  def one(self) -> Iterator[None]:
+    """Raises RuntimeError when Python is about to end: who fills a large buffer stops then."""
+    with self._lock:
+      self._tried += 1
+      if self._over:
+        raise RuntimeError('Python is ending')
+      self._running += 1
+    try:
+      yield
+    finally:
+      with self._lock:
+        self._running -= 1
 
   def end(self, quiet_s: float = 0.2, at_most_s: float = 10.0) -> None:
-    """Returns when nobody calls any more: iterators without a reader stop with full buffers."""
-    if not self.started:
+    """Lets no call begin any more; returns when none is running and nobody tries."""
+    self._over = True
+    if not self._tried:
       return
     gc.collect()
     quiet, deadline = 0, time.monotonic() + at_most_s
     while quiet < 2 and time.monotonic() < deadline:
-      before = self.started
+      before = self._tried
       time.sleep(quiet_s)
-      quiet = quiet + 1 if self.started == before else 0
+      quiet = quiet + 1 if self._tried == before and not self._running else 0
 
 
 _CALLS = _Calls()
@@ -145,14 +164,14 @@ def fields_of(
     taken = _taken(example, found, columns, name)
 
     def render(*arrays):
-      _CALLS.started += 1
-      source = _rebuilt(taken, iter(arrays))
-      try:
-        row = {c: _value(columns[c], source, name, c) if c in columns else source[c]
-               for c in named}
-        return _texts(found, row)
-      except UserError as e:
-        raise preprocessors.carried(e) from e
+      with _CALLS.one():
+        source = _rebuilt(taken, iter(arrays))
+        try:
+          row = {c: _value(columns[c], source, name, c) if c in columns else source[c]
+                 for c in named}
+          return _texts(found, row)
+        except UserError as e:
+          raise preprocessors.carried(e) from e
 
     kinds = [tf.string] * (2 + sum(t.ranks + t.several for t in found))
     inputs, answers, *lists = tf.numpy_function(render, _parts(taken), kinds, stateful=False)
