@@ -42,7 +42,7 @@ from flanjax import gin_files
 from flanjax import terminal
 from flanjax.input import packing
 from flanjax.interop import safetensors
-from flanjax.models import layers
+from flanjax.models import attention as attention_lib
 from flanjax.models import t5
 from flanjax.tasks.mini import prose
 from flanjax.tasks.mini import world
@@ -240,10 +240,10 @@ def matching_heads(params: Mapping[str, Any], config: t5.T5Config) -> dict[str, 
         if part.endswith('attention'):
           tie(layer[part])
     bias = params[side]['relpos_bias']['rel_embedding']
-    bias[:half, layers.relative_position_bucket(np.array(0), side == 'encoder')] -= 3.0
-    bias[-2, layers.relative_position_bucket(np.array(-1), side == 'encoder')] += 4.0
+    bias[:half, attention_lib.relative_position_bucket(np.array(0), side == 'encoder')] -= 3.0
+    bias[-2, attention_lib.relative_position_bucket(np.array(-1), side == 'encoder')] += 4.0
     if side == 'encoder':
-      bias[-1, layers.relative_position_bucket(np.array(1), True)] += 4.0
+      bias[-1, attention_lib.relative_position_bucket(np.array(1), True)] += 4.0
   return params
 
 
