@@ -17,7 +17,8 @@ class T5Config:
   """Sizes of a T5. Two activations give T5 1.1's gated feed-forward, ('relu',) gives T5 1.0's.
 
   `logits_via_embedding` ties the output to the embedding, scaled by 1/sqrt(emb_dim), as in
-  T5 1.0. `dtype` is that of activations; parameters, norms, softmax and logits are float32.
+  T5 1.0. `dtype` is that of activations and of operands of products; parameters, norms, softmax
+  and logits are float32.
   `relpos_per_layer` gives every layer relative positions of its own, as in UMT5. The last
   `vocab_padding` rows of the vocabulary stand for no token, and are never predicted.
   `scan_layers` compiles one layer of each stack, not all: `stack.run`, which names the choices of
