@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from flanjax.input.manifest import SIDES, PreparedTask
 
@@ -123,6 +122,8 @@ def chi_square(drawn: Sequence[int], expected: np.ndarray) -> dict[str, float] |
   if len(kept) < 2 or kept[-1][0] < _FEWEST_EXPECTED:
     return None
   wanted, got = (np.array(column, np.float64) for column in zip(*kept))
+  from scipy import stats  # It takes a second, which a first batch would wait for.
+
   result = stats.chisquare(got, wanted * got.sum() / wanted.sum())
   return {'statistic': float(result.statistic), 'degrees_of_freedom': len(kept) - 1,
           'p': float(result.pvalue)}
