@@ -8,7 +8,7 @@ import seqio
 import tensorflow as tf
 
 from flanjax import cli
-from flanjax.data import Template, prepare, specs, vocabularies
+from flanjax.data import Template, prepare
 from flanjax.errors import UserError
 from flanjax.input import manifest as manifest_lib
 from flanjax.input.records import RecordReader, decode
@@ -17,18 +17,7 @@ LENGTHS = {'inputs': 60, 'targets': 40}
 ROWS = 300
 
 
-@pytest.fixture(autouse=True)
-def registry():
-  known = set(seqio.TaskRegistry.names()), set(seqio.MixtureRegistry.names())
-  vocabularies.set_default('bytes')
-  yield
-  for spec in specs.all_specs(prepared_tasks.SUITE):
-    if spec.name not in prepared_tasks.SIZES:
-      specs.unregister(spec.name)
-  for names, added in zip(known, (seqio.TaskRegistry, seqio.MixtureRegistry)):
-    for name in set(added.names()) - names:
-      added.remove(name)
-  vocabularies.set_default(None)
+pytestmark = pytest.mark.usefixtures('prepare_registry')
 
 
 def _number(example):

@@ -10,7 +10,7 @@ import seqio
 import tensorflow as tf
 
 from flanjax import cli
-from flanjax.data import beam_runner, mixtures, prepare, prepared_task, specs, vocabularies
+from flanjax.data import beam_runner, mixtures, prepare, prepared_task
 from flanjax.errors import UserError
 from flanjax.input import manifest
 
@@ -23,18 +23,7 @@ def beam():
   return pytest.importorskip('apache_beam')
 
 
-@pytest.fixture(autouse=True)
-def registry():
-  known = set(seqio.TaskRegistry.names()), set(seqio.MixtureRegistry.names())
-  vocabularies.set_default('bytes')
-  yield
-  for spec in specs.all_specs(prepared_tasks.SUITE):
-    if spec.name not in prepared_tasks.SIZES:
-      specs.unregister(spec.name)
-  for names, added in zip(known, (seqio.TaskRegistry, seqio.MixtureRegistry)):
-    for name in set(added.names()) - names:
-      added.remove(name)
-  vocabularies.set_default(None)
+pytestmark = pytest.mark.usefixtures('prepare_registry')
 
 
 def _prepare(name, folder, **changes):

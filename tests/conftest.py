@@ -21,3 +21,38 @@ def pytest_collection_modifyitems(items):
   for item in items:
     if 'real_data' in item.keywords:
       item.add_marker(pytest.mark.skip(reason='TFDS_DATA_DIR is not set'))
+
+
+@pytest.fixture(scope='module')
+def shared_compilations(tmp_path_factory):
+  """Trainers of one module compile the same program: once is enough."""
+  import jax
+
+  settings = {'jax_compilation_cache_dir': str(tmp_path_factory.mktemp('xla')),
+              'jax_persistent_cache_min_compile_time_secs': 0.0}
+  previous = {name: getattr(jax.config, name) for name in settings}
+  for name, value in settings.items():
+    jax.config.update(name, value)
+  yield
+  for name, value in previous.items():
+    jax.config.update(name, value)
+
+
+@pytest.fixture
+def prepare_registry():
+  """Takes away what a test registers beside the tasks of `prepared_tasks`."""
+  import prepared_tasks
+  import seqio
+
+  from flanjax.data import specs, vocabularies
+
+  known = set(seqio.TaskRegistry.names()), set(seqio.MixtureRegistry.names())
+  vocabularies.set_default('bytes')
+  yield
+  for spec in specs.all_specs(prepared_tasks.SUITE):
+    if spec.name not in prepared_tasks.SIZES:
+      specs.unregister(spec.name)
+  for names, added in zip(known, (seqio.TaskRegistry, seqio.MixtureRegistry)):
+    for name in set(added.names()) - names:
+      added.remove(name)
+  vocabularies.set_default(None)

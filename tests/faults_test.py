@@ -27,16 +27,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 KILLS = int(os.environ.get('FLANJAX_KILLS', '5'))
 
 
-@pytest.fixture(autouse=True, scope='module')
-def shared_compilations(tmp_path_factory):
-  settings = {'jax_compilation_cache_dir': str(tmp_path_factory.mktemp('xla')),
-              'jax_persistent_cache_min_compile_time_secs': 0.0}
-  previous = {name: getattr(jax.config, name) for name in settings}
-  for name, value in settings.items():
-    jax.config.update(name, value)
-  yield
-  for name, value in previous.items():
-    jax.config.update(name, value)
+pytestmark = pytest.mark.usefixtures('shared_compilations')
 
 
 def _program(*words):

@@ -20,18 +20,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 STEPS = 12
 
 
-@pytest.fixture(autouse=True, scope='module')
-def shared_compilations(tmp_path_factory):
-  """Trainers of one module compile the same program: once is enough."""
-  folder = str(tmp_path_factory.mktemp('xla'))
-  settings = {'jax_compilation_cache_dir': folder,
-              'jax_persistent_cache_min_compile_time_secs': 0.0}
-  previous = {name: getattr(jax.config, name) for name in settings}
-  for name, value in settings.items():
-    jax.config.update(name, value)
-  yield
-  for name, value in previous.items():
-    jax.config.update(name, value)
+pytestmark = pytest.mark.usefixtures('shared_compilations')
 
 
 def _trainer(folder, source=None, **arguments):

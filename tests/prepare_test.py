@@ -26,18 +26,7 @@ MIXTURE = 'prepare_suite_all_train'
 TASKS = ['prep_a_10templates', 'prep_b_10templates']
 
 
-@pytest.fixture(autouse=True)
-def registry():
-  known = set(seqio.TaskRegistry.names()), set(seqio.MixtureRegistry.names())
-  vocabularies.set_default('bytes')
-  yield
-  for spec in specs.all_specs(prepared_tasks.SUITE):
-    if spec.name not in prepared_tasks.SIZES:
-      specs.unregister(spec.name)
-  for names, added in zip(known, (seqio.TaskRegistry, seqio.MixtureRegistry)):
-    for name in set(added.names()) - names:
-      added.remove(name)
-  vocabularies.set_default(None)
+pytestmark = pytest.mark.usefixtures('prepare_registry')
 
 
 def _prepare(name, folder, **changes):

@@ -25,16 +25,7 @@ from flanjax.training.saving import Saving
 from flanjax.training.state import TrainState
 
 
-@pytest.fixture(autouse=True, scope='module')
-def shared_compilations(tmp_path_factory):
-  settings = {'jax_compilation_cache_dir': str(tmp_path_factory.mktemp('xla')),
-              'jax_persistent_cache_min_compile_time_secs': 0.0}
-  previous = {name: getattr(jax.config, name) for name in settings}
-  for name, value in settings.items():
-    jax.config.update(name, value)
-  yield
-  for name, value in previous.items():
-    jax.config.update(name, value)
+pytestmark = pytest.mark.usefixtures('shared_compilations')
 
 
 def _state(step):
