@@ -2,7 +2,10 @@
 
 import setuptools
 
-_COMPARISON = ['torch', 'transformers']
+_COMPARISON = ['lm_eval', 'peft', 'torch', 'transformers']
+_SERVE = ['prometheus_client>=0.20', 'starlette>=0.40', 'uvicorn>=0.30']
+# What T5X imports besides; itself it is in no registry: gin/t5x/requirements.txt.
+_T5X = 'cached_property>=1.5 chex>=0.1.90 clu>=0.0.12 fiddle>=0.3 grain>=0.2.12 jaxtyping>=0.2.30 tensorboard>=2.18'.split()
 
 setuptools.setup(
     name='flanjax',
@@ -19,8 +22,9 @@ setuptools.setup(
     ),
     package_data={
         'flanjax.data': ['pages/*'],
-        'flanjax.evaluation': ['templates/*'],
-        'flanjax.gin': ['**/*.gin'],
+        'flanjax.evaluation': ['templates/*', 'templates/*/*'],
+        'flanjax.gin': ['**/*.gin', 't5x/requirements.txt'],
+        'flanjax.pages': ['*.css'],
         'flanjax.tasks': ['mini/base/*'],
     },
     install_requires=[
@@ -55,11 +59,15 @@ setuptools.setup(
         'tensorstore>=0.1.60',
     ],
     extras_require={
-        'test': ['pytest>=8', 'pytest-xdist>=3', 'ruff'],
+        'test': ['httpx>=0.27', 'openai>=1.40', 'pytest>=8', 'pytest-xdist>=3', 'ruff', 'statsmodels>=0.14',
+                 *_SERVE],
+        'serve': _SERVE,
         'comparison': _COMPARISON,
         # Tried with 2.77. It holds back protobuf, pyarrow, pillow and python-dateutil.
         'beam': ['apache-beam>=2.77,<3'],
+        't5x': _T5X,
         'gcs': ['etils[epath-gcs]'],
+        'lm_eval': ['lm_eval>=0.4.9'],
         'wandb': ['wandb>=0.17'],
         's3': ['etils[epath-s3]'],
     },

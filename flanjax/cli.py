@@ -21,9 +21,16 @@ VERBS = {
     'mixtures': 'list and show mixtures of tasks',
     'prepare': 'write a mixture as files that training reads',
     'audit': 'what a model was given, and what it should not have been',
+    'vocab': 'train a vocabulary, or show what one does with texts',
     'convert': 'bring weights in from transformers and T5X, and take them there',
     'train': 'train a model; configured by gin',
+    'verify': 'measure the equalities that training must keep, on your own configuration',
     'eval': 'evaluate a trained model, and the model it came from; configured by gin',
+    'infer': 'answer a file of prompts, or a task, into JSON lines',
+    'chat': 'try prompts and templates by hand',
+    'serve': "answer over HTTP, in the interface of OpenAI's completions",
+    'experiment': 'a matrix of trainings and evaluations, from a plan to a figure; configured by gin',
+    'lm_eval': 'evaluate a model by lm-evaluation-harness',
     'report': 'HTML page, JSON, CSV and plots of evaluated runs',
 }
 _EXAMPLE = """example:

@@ -38,8 +38,9 @@ def root() -> pathlib.Path:
 
 
 def shipped() -> list[str]:
-  """Names of the shipped files, as `--gin_file` takes them."""
-  return sorted(p.relative_to(root()).as_posix() for p in root().rglob('*.gin'))
+  """Names of the shipped files, as `--gin_file` takes them; those for T5X's programs apart."""
+  names = (p.relative_to(root()).as_posix() for p in root().rglob('*.gin'))
+  return sorted(name for name in names if not name.startswith('t5x/'))
 
 
 def find(
@@ -181,14 +182,45 @@ def macro(name: str, default: Any = None) -> Any:
     return default
 
 
-def _walk(path: pathlib.Path) -> Iterator[tuple[Any, _Delegate]]:
+def _walk(
+    path: pathlib.Path, search_paths: Sequence[str] = ()
+) -> Iterator[tuple[Any, _Delegate]]:
   """The statements of a file and its includes; nothing is imported or given to gin."""
   statements, delegate = _statements(_Named(path.read_text(), str(path)))
   for s in statements:
     if isinstance(s, config_parser.IncludeStatement):
-      yield from _walk(find(s.filename))
+      yield from _walk(find(s.filename, search_paths), search_paths)
     else:
       yield s, delegate
+
+
+def settings_of(
+    files: Iterable[str], bindings: Iterable[str] = (), search_paths: Sequence[str] = ()
+) -> dict[str, Any]:
+  """What files and bindings set, as plain data: 'NAME' or 'scope/selector.parameter' -> value.
+
+  Macros are replaced by their values; what is constructed stands as the name of its class.
+  """
+  found: dict[str, Any] = {}
+  statements = [s for file in files for s, _ in _walk(find(file, search_paths), search_paths)]
+  statements += [s for binding in bindings for s in _statements(binding)[0]]
+  for s in statements:
+    if isinstance(s, config_parser.BindingStatement):
+      name = f'{s.scope}/{s.selector}' if s.scope else s.selector
+      found[f'{name}.{s.arg_name}' if s.arg_name else name] = s.value
+  return {name: _resolved(value, found) for name, value in found.items()}
+
+
+def _resolved(value: Any, macros: Mapping[str, Any], depth: int = 0) -> Any:
+  if depth > 50:
+    raise UserError('Gin macros name each other in a circle.', got=value)
+  if isinstance(value, _Macro):
+    return _resolved(macros.get(value.name), macros, depth + 1)
+  if isinstance(value, dict):
+    return {str(k): _resolved(v, macros, depth + 1) for k, v in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [_resolved(v, macros, depth + 1) for v in value]
+  return value
 
 
 def literals(file: str) -> dict[str, Any]:
@@ -373,3 +405,8 @@ def _check_complete(seen: _Seen) -> None:
         f'{len(missing)} setting(s) have no value: {", ".join(sorted(missing))}.',
         where='gin configuration',
         hint=((model if 'MODEL' in missing else '') + (f'Give {example}' if example else '')).strip())
+
+
+if __name__ == '__main__':
+  # For the --gin_search_paths of T5X's programs.
+  print(root())

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 import optax
 from flax import linen as nn
+from jax.experimental import multihost_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from flanjax import errors, meshes
@@ -279,6 +280,13 @@ def put(tree: Any, shardings: Any) -> Any:
   if isinstance(shardings, jax.sharding.Sharding):
     return jax.tree.map(lambda x: put_one(x, shardings), tree)
   return jax.tree.map(put_one, tree, shardings)
+
+
+def fetch(x: jax.Array) -> np.ndarray:
+  """The whole array on this host, also where its parts are on several."""
+  if x.is_fully_addressable:
+    return np.asarray(x)
+  return np.asarray(multihost_utils.process_allgather(x, tiled=True))
 
 
 def check_batch(mesh: Mesh, rows: int, num_microbatches: int = 1) -> None:

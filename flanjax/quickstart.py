@@ -14,18 +14,15 @@ Each phase is a process of its own: what reads data imports TensorFlow, what tra
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import pathlib
 import sys
-import time
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flanjax import gin_files
+from flanjax import phases as phases_lib
 from flanjax import terminal
 from flanjax.commands import common
 from flanjax.errors import UserError
@@ -34,7 +31,7 @@ HOLDOUT = 'sentiment'
 PRETRAIN_STEPS = 1_500
 GIN_FILE = 'runs/quickstart.gin'
 # Fewer page faults in XLA's large buffers: a fifth less CPU time a step.
-_HUGE_PAGES = 'glibc.malloc.hugetlb=1'
+HUGE_PAGES = 'glibc.malloc.hugetlb=1'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,66 +66,6 @@ class Settings:
     return f'mini_holdout_{self.holdout}_train'
 
 
-class _Phases:
-  """The phases done, their answers, and the time spent on each, kept in quickstart.json."""
-
-  def __init__(self, settings: Settings, lock: int):
-    self._path = settings.run_dir / 'quickstart.json'
-    self._lock = lock
-    self._done: dict[str, Any] = {}
-    self._seconds: dict[str, float] = {}
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-      kept = json.loads(self._path.read_text())
-      self._done, self._seconds = kept['done'], kept['seconds']
-    self.skipped: list[str] = []
-
-  @property
-  def seconds(self) -> float:
-    return sum(self._seconds.values())
-
-  def _write(self) -> None:
-    part = self._path.with_suffix('.part')
-    part.write_text(json.dumps({'done': self._done, 'seconds': self._seconds}, indent=2) + '\n')
-    part.replace(self._path)
-
-  def run(self, name: str, title: str, argv: list[str], stamp: Mapping[str, Any] | None = None,
-          **options: Any) -> Any:
-    """Runs a phase unless it was done with the same `stamp`; its answer."""
-    stamp = dict(stamp or {})
-    found = self._done.get(name)
-    if found and found['stamp'] == stamp and _still_there(found['answer']):
-      self.skipped.append(name)
-      return found['answer']
-    terminal.note(f'- {title}')
-    started = time.monotonic()
-    try:
-      answer = common.run_child(argv, keep_open=[self._lock], **options)
-      self._done[name] = {'stamp': stamp, 'answer': answer}
-      return answer
-    finally:
-      spent = self._seconds.get(name, 0.0) + time.monotonic() - started
-      self._seconds[name] = round(spent, 1)
-      self._write()
-
-
-def _still_there(answer: Mapping[str, Any]) -> bool:
-  """Whether the files that a phase left are where they were."""
-  paths = [v for v in answer.values() if isinstance(v, str) and os.path.isabs(v)]
-  return all(os.path.exists(p) for p in paths)
-
-
-@contextlib.contextmanager
-def _locked(folder: pathlib.Path) -> Iterator[int]:
-  """Keeps two runs out of one folder; children of a killed run hold the lock until they end."""
-  with open(folder / '.lock', 'w') as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-      terminal.note(f'waiting for another run in {folder} to end')
-      fcntl.flock(file, fcntl.LOCK_EX)
-    yield file.fileno()
-
-
 def run(settings: Settings) -> dict[str, Any]:
   """Does what is not done yet.
 
@@ -137,14 +74,14 @@ def run(settings: Settings) -> dict[str, Any]:
   """
   os.environ['FLANJAX_CACHE'] = str(common.writable(settings.workdir))
   run_dir = common.writable(settings.run_dir)
-  with _locked(run_dir) as lock:
-    phases = _Phases(settings, lock)
+  with phases_lib.locked(run_dir) as lock:
+    phases = phases_lib.Phases(run_dir / 'quickstart.json', lock)
     phases.run('data', 'building the embedded datasets', ['data', settings.holdout],
                module='flanjax.quickstart')
     prepared = phases.run(
         'prepare', f'preparing every cluster but {settings.holdout}', _prepare(settings))
     bindings = _bindings(settings, prepared['manifest'], _base(settings, phases))
-    fast = {'accelerator': True, 'GLIBC_TUNABLES': _HUGE_PAGES}
+    fast = {'accelerator': True, 'GLIBC_TUNABLES': HUGE_PAGES}
     phases.run('train', 'instruction-tuning', ['train', f'--gin_file={GIN_FILE}', *bindings],
                **fast)
     if settings.num_examples is not None:
@@ -165,14 +102,14 @@ def _prepare(settings: Settings) -> list[str]:
           '--inputs_length', str(lengths['inputs']), '--targets_length', str(lengths['targets'])]
 
 
-def _base(settings: Settings, phases: _Phases) -> str:
+def _base(settings: Settings, phases: phases_lib.Phases) -> str:
   """The base model: the one that ships, or one pretrained here."""
   if not settings.from_scratch:
     return 'mini'
   argv = ['pretrain', str(settings.run_dir / 'base'), str(PRETRAIN_STEPS), str(settings.seed)]
   return phases.run('pretrain', 'pretraining a base model from scratch', argv,
                     module='flanjax.quickstart', accelerator=True,
-                    GLIBC_TUNABLES=_HUGE_PAGES)['base']
+                    GLIBC_TUNABLES=HUGE_PAGES)['base']
 
 
 def _bindings(settings: Settings, manifest: str, base: str) -> list[str]:

@@ -184,6 +184,16 @@ def _cell(value: object) -> str:
   return f'{value:,}' if isinstance(value, int) else str(value)
 
 
+def visible(text: str) -> list[str]:
+  """The lines of a text, with all that is not to be seen as escapes: nothing moves a terminal.
+
+  >>> visible('a' + chr(10) + 'b' + chr(27) + '[31m')
+  ['a', 'b\\\\x1b[31m']
+  """
+  return [''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in line)
+          for line in text.split('\n')]
+
+
 def table(rows: list[dict[str, object]], columns: dict[str, str]) -> str:
   """Rows as aligned columns of text.
 

@@ -137,6 +137,7 @@ def test_mixtures_of_one_form_share_a_line_unless_they_are_asked_for(capsys):
     (['prepare'], 'mixture'),
     (['prepare', 'm', '--inputs_length', '0'], 'at least 1'),
     (['prepare', 'm', '--inputs_length', 'x'], 'invalid int value'),
+    (['prepare', 'm', '--max_bad_examples', '-1'], 'at least 0'),
     (['quickstart', '--steps', '0'], '--steps must be at least 1'),
     (['report'], 'RUN'),
     (['tasks', 'export', 'm'], '--output'),
@@ -320,16 +321,24 @@ def test_the_way_of_a_users_own_tasks(user_tasks, tmp_path, capsys):
   assert [(r['task'], r['num_examples'], r['share']) for r in json.loads(out)] == [
       ('my_fruit_0_10templates', 40, 0.5), ('my_fruit_1_10templates', 40, 0.5)]
 
+  status, out, err = _run(
+      capsys, 'vocab', 'train', '--task', 'user_holdout_tools_train', '--vocab_size', 300, '--byte_fallback',
+      '--model_type', 'bpe', '--output', 'my.model', *common_flags)
+  assert (status, json.loads(out)['vocab_size']) == (0, 400), err
+
   run = tmp_path / 'run'
   train = ['train', '--gin_file=models/t5_1_1/tiny.gin', '--gin_file=runs/finetune.gin',
            "--gin.MIXTURE_OR_TASK_NAME='user_holdout_tools_train'", f"--gin.MODEL_DIR='{run}'",
-           "--gin.VOCABULARY='bytes'", '--gin.BATCH_SIZE=4',
+           "--gin.VOCABULARY='my.model'", '--gin.BATCH_SIZE=4',
            "--gin.TASK_FEATURE_LENGTHS={'inputs': 64, 'targets': 16}"]
   status, out, err = _run(capsys, *train, '--gin.TRAIN_STEPS=2', '--seed', 3, *common_flags)
   assert status == 0, err
   assert json.loads(out)['step'] == 2
   described = json.loads((run / 'run.json').read_text())
   assert (described['holdout'], described['seed']) == ('tools', 3)
+  described_model = json.loads((run / 'model.json').read_text())
+  assert described_model['vocabulary'] == str(tmp_path / 'my.model')
+  assert described_model['config']['vocab_size'] == 512
 
   # Goes on from the run's own description, with neither module nor TensorFlow.
   manifest = described['mixture_manifest']
@@ -345,6 +354,8 @@ def test_the_way_of_a_users_own_tasks(user_tasks, tmp_path, capsys):
   status, _, err = _run(capsys, *train, '--gin.TRAIN_STEPS=4', '--holdout', 'fruit', *common_flags)
   assert status == 1 and "held-out cluster 'fruit'" in err
 
+  # The run's folder has the vocabulary, too.
+  (tmp_path / 'my.model').rename(tmp_path / 'moved.model')
   status, out, err = _run(
       capsys, 'eval', '--gin_file=runs/eval.gin', f"--gin.CHECKPOINT_PATH='{run}'",
       "--gin.MODES='rank'", '--gin.NUM_EXAMPLES=2', '--gin.SEEN_TEMPLATES=1', '--gin.SEEN_NUM_EXAMPLES=2',

@@ -17,7 +17,7 @@ import toy_training
 
 from flanjax import cli, errors, partitioning
 from flanjax.commands import eval as eval_command
-from flanjax.interop import safetensors
+from flanjax.interop import model_folders, safetensors
 from flanjax.models import lora, t5
 from flanjax.training import checkpoints, loop
 from flanjax.training.freezing import Freezing, fingerprint
@@ -258,9 +258,11 @@ def test_convert_writes_merged_weights_and_adapters_alone(run, tmp_path, capsys)
 
 
 def test_evaluation_is_of_the_plain_network_with_merged_weights(run):
-  opened = eval_command._open(str(run.path), 'CHECKPOINT_PATH')
-  settings = types.SimpleNamespace(batch_size=4, untuned_checkpoint_path=None)
-  tuned = eval_command._predictors(settings, opened)['tuned']
+  opened = model_folders.find(str(run.path), 'CHECKPOINT_PATH')
+  settings = types.SimpleNamespace(batch_size=4, untuned=False)
+  made, places = eval_command._predictors(settings, opened, ())
+  assert list(made) == ['tuned'] and places['tuned']['step'] == 4
+  tuned = made['tuned']
   assert tuned.model.config.adapters is None
   jax.tree.map(np.testing.assert_array_equal, tuned.params,
                checkpoints.restore_params(run.path)[0])

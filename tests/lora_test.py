@@ -9,6 +9,7 @@ import pytest
 import toy_training
 
 from flanjax import errors
+from flanjax.evaluation import predict
 from flanjax.interop import layout, safetensors
 from flanjax.models import layers, lora, prompts, t5
 from flanjax.training.state import merge, split
@@ -129,14 +130,17 @@ def test_a_folder_describes_its_adapters(tmp_path):
   assert t5.from_folder(tmp_path, merged=True).config.lora is None
 
 
+def _generate(model, params, tokens, steps, eos_id=1):
+  inputs = [[int(t) for t in row if t] for row in tokens]
+  return predict.Predictor(model, params, batch_size=4, eos_id=eos_id).generate(inputs, steps)
+
+
 def test_decoding_uses_the_factors():
   model = _model()
   params, batch = _trained(model, 4), toy_training.ToySource().batch(2)
   merged = lora.merge(params, LORA.scale)
-  predict = lambda model, params: model.predict_batch(
-      params, {'encoder_input_tokens': batch['encoder_input_tokens']}, 5)
-  np.testing.assert_array_equal(
-      predict(model, params), predict(toy_training.toy_model(), merged))
+  tokens = batch['encoder_input_tokens']
+  assert _generate(model, params, tokens, 5) == _generate(toy_training.toy_model(), merged, tokens, 5)
 
 
 def _pack(first, second):
@@ -206,7 +210,7 @@ def test_scores_and_predictions_agree_under_a_prompt():
   model = toy_training.toy_model(prompt_length=3)
   params, source = model.init(jax.random.key(3)), toy_training.ToySource().batch(0)
   inputs = {'encoder_input_tokens': source['encoder_input_tokens']}
-  tokens = np.asarray(model.predict_batch(params, inputs, 3, eos_id=-1))
+  tokens = np.array(_generate(model, params, source['encoder_input_tokens'], 3, eos_id=-1))
   batch = {**inputs, 'decoder_target_tokens': tokens,
            'decoder_input_tokens': np.pad(tokens, ((0, 0), (1, 0)))[:, :-1]}
   logits = np.array(jax.jit(model.logits)(params, batch))

@@ -50,3 +50,12 @@ def test_correct_counts_weighted_tokens_whose_target_is_likeliest():
   weights = np.array([[1, 1, 0]], np.float32)
   _, metrics = losses.cross_entropy(logits, targets, weights)
   assert float(metrics['correct']) == 1.0
+
+
+def test_smoothing_gives_nothing_to_classes_that_stand_for_no_token():
+  logits, targets, weights = _case()
+  alone = losses.cross_entropy(logits, targets, weights, label_smoothing=0.1)
+  masked = np.pad(logits, ((0, 0), (0, 0), (0, 3)), constant_values=-1e9)
+  beside = losses.cross_entropy(masked, targets, weights, label_smoothing=0.1, num_classes=5)
+  np.testing.assert_allclose(beside[0], alone[0], rtol=1e-6)
+  assert losses.cross_entropy(masked, targets, weights, label_smoothing=0.1)[0] > 1e6

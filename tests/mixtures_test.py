@@ -42,7 +42,7 @@ def suite(monkeypatch):
   yield
   for spec in specs.all_specs('mix'):
     specs.unregister(spec.name)
-  for name in [n for n in seqio.MixtureRegistry.names() if n.startswith('mix_')]:
+  for name in [n for n in seqio.MixtureRegistry.names() if n.startswith(('mix_', 'mix:'))]:
     seqio.MixtureRegistry.remove(name)
   vocabularies.set_default(None)
 
@@ -163,3 +163,38 @@ def test_bad_names_and_empty_training_splits_are_told():
   make('empty', 'qa', 0)
   with pytest.raises(UserError, match=r'(?s)empty\.\s+where: task empty_10templates'):
     mixtures.mixture_rates('empty_10templates')
+
+
+def test_a_mixture_by_expression_holds_what_it_says():
+  make('near', 'nli', 5, overlaps=['small'])
+  tasks = lambda name: mixtures.tasks_of(f'mix:{name}')
+  # What overlaps a held-out task leaves as well.
+  assert tasks('without.nli') == ['large_10templates'] == tasks('only.qa.nli:without.nli')
+  assert tasks('without.qa') == ['held_10templates'] != tasks('only.nli')
+  assert tasks('task.held:templates.2') == ['held_2templates']
+  assert tasks('only.qa:plus.held') == tasks('task.small.large.held')
+  assert tasks('task.held:regime.dataset_name:templates.2') == ['dataset_name_held_10templates']
+  assert mixtures.mixture_rates('mix:task.small.large')['large_10templates'].rate == 30
+
+
+def test_the_first_examples_of_a_task_are_a_task():
+  [name] = mixtures.tasks_of('mix:task.large:first.3')
+  task = seqio.get_mixture_or_task(name)
+  assert name == 'large_10templates_first_3' and task.num_input_examples('train') == 3
+  assert mixtures.mixture_rates('mix:task.large:first.3')[name].rate == 3
+  rows = task.get_dataset({'inputs': 32, 'targets': 8}, 'train', shuffle=False, num_epochs=1)
+  assert sorted(int(r['example_id']) for r in rows) == [0, 1, 2]
+  assert specs.parse_task_name(name).spec.name == 'large'
+  specs.unregister('large')
+  assert not specs.make_known(name)
+  make('large', 'qa', 40)
+  assert specs.make_known(name), 'a worker process makes it from its name'
+
+
+@pytest.mark.parametrize('name, message', [
+    ('mix:', 'cannot be read'), ('mix:onyl.qa', 'did you mean only'), ('mix:only.qe', 'known: nli, qa'),
+    ('mix:first.0', 'at least 1'), ('mix:templates.3', 'known: 1, 2, 4'), ('mix:only.qa:only.nli', 'once'),
+    ('mix:only.qa:without.qa', 'No task is left'), ('max:only.qa', "no suite 'max'")])
+def test_an_expression_that_means_nothing_is_refused(name, message):
+  with pytest.raises(UserError, match=message):
+    mixtures.known(name)

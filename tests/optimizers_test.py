@@ -25,6 +25,30 @@ def test_weight_decay_of_adamw_is_scaled_by_the_rate():
   np.testing.assert_allclose(updates['w'], -0.5 * 0.1 * 2.0, rtol=1e-6)
 
 
+def test_a_hundred_steps_of_adamw_are_those_of_its_paper_and_of_optax():
+  rng = np.random.default_rng(0)
+  gradients = rng.normal(size=(100, 5, 3)) * np.exp(rng.normal(size=(100, 1, 1)))
+  rates = np.minimum(1.0, np.arange(100) / 20) * 0.01
+  # Loshchilov and Hutter 2019, algorithm 2; the decay is scaled by the rate, as in optax.
+  w, m, v = np.ones((5, 3)), np.zeros((5, 3)), np.zeros((5, 3))
+  for t, (g, rate) in enumerate(zip(gradients, rates), start=1):
+    m, v = 0.9 * m + 0.1 * g, 0.99 * v + 0.01 * g**2
+    w = w - rate * (m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.99**t)) + 1e-8) + 0.1 * w)
+  schedule = lambda step: jnp.asarray(rates, jnp.float32)[step]
+  ours = optimizers.adamw(schedule, beta2=0.99, weight_decay_rate=0.1)
+  theirs = optax.adamw(schedule, b2=0.99, weight_decay=0.1)
+  ends = []
+  for optimizer in (ours, theirs):
+    params = {'w': jnp.ones((5, 3))}
+    state = optimizer.init(params)
+    for g in gradients:
+      updates, state = optimizer.update({'w': jnp.asarray(g, jnp.float32)}, state, params)
+      params = optax.apply_updates(params, updates)
+    ends.append(params['w'])
+  np.testing.assert_array_equal(*ends)
+  np.testing.assert_allclose(ends[0], w, rtol=2e-5)
+
+
 def test_global_norm_is_clipped_before_anything_else():
   params, grads = {'w': jnp.zeros(2)}, {'w': jnp.array([30.0, 40.0])}
   clipped = optimizers.adamw(0.1, beta1=0.0, global_norm_clip_threshold=1.0)

@@ -83,12 +83,6 @@ def test_a_prompt_is_encoded_once_for_all_its_options(model, params, monkeypatch
   assert [len(p.pairs) for p in predict.prompts([(x, [2] * 900)] * 2)] == [1, 1]
 
 
-def test_answers_end_before_the_end_token():
-  assert predict.until_end([5, 6, 1, 7, 0], eos_id=1) == [5, 6]
-  assert predict.until_end([5, 6, 0], eos_id=1) == [5, 6]
-  assert predict.until_end([1, 0, 0], eos_id=1) == []
-
-
 def test_lengths_are_few_and_hold_what_they_must():
   lengths = [predict.padded_length(n, 32) for n in range(1, 2049)]
   assert all(n <= padded < 2 * max(n, 32) for n, padded in enumerate(lengths, start=1))

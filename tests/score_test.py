@@ -84,6 +84,8 @@ class Rule:
 
   def score(self, pairs):
     self.calls.append(('score', len(pairs)))
+    if {len(x) for x, _ in pairs} == {1}:  # No prompt but its end token.
+      return np.array([-0.5 * len(y) for _, y in pairs])
     texts = [self.vocabulary.decode([int(i) for i in y]) for _, y in pairs]
     return np.array([-1.0 if self._answer(x) == t else -5.0 for (x, _), t in zip(pairs, texts)])
 
@@ -131,11 +133,15 @@ def test_a_record_says_what_was_asked_and_answered(whole):
   assert (generated['mode'], ranked['mode']) == ('generate', 'rank')
   assert ranked['options'] == ['It is bad.', 'It is good.', 'It is neither.']
   assert ranked['option_scores'] == [-1.0, -5.0, -5.0] and generated['option_scores'] is None
+  assert ranked['option_tokens'] == [len(o) + 1 for o in ranked['options']]
+  assert ranked['unconditional_scores'] == [-0.5 * n for n in ranked['option_tokens']]
 
 
 def test_predictions_of_many_tasks_are_made_together(whole):
   rows_of_options = sum(2 if i % 2 == 0 else 3 for i in range(N['test']))
-  assert sorted(whole[1].calls) == [('generate', 2 * N['test']), ('score', 2 * rows_of_options)]
+  # Without a prompt each of the six options is asked once.
+  assert sorted(whole[1].calls) == [
+      ('generate', 2 * N['test']), ('score', 6), ('score', 2 * rows_of_options)]
 
 
 def test_a_cap_counts_whole_examples_of_rank_tasks(tmp_path):
@@ -144,6 +150,19 @@ def test_a_cap_counts_whole_examples_of_rank_tasks(tmp_path):
   assert [r['example_id'] for r in found] == [0, 1, 2, 3]
   assert [len(r['options']) for r in found] == [2, 3, 2, 3]
   assert set(seqio.TaskRegistry.names()) == registered
+
+
+def test_examples_that_were_cut_are_counted(tmp_path):
+  # Bytes, and the end of the text.
+  lengths = [len(r['inputs']) + 1 for r in score.evaluate(
+      {'rule': Rule()}, ['films_type_0'], LENGTHS, records_dir=tmp_path / 'all')]
+  for limit in (min(lengths), max(lengths)):
+    folder = tmp_path / str(limit)
+    score.evaluate({'rule': Rule()}, ['films_type_0', 'films_type_0_scoring_eval'],
+                   {'inputs': limit, 'targets': 24}, records_dir=folder)
+    for task in ('films_type_0', 'films_type_0_scoring_eval'):
+      told = records_lib.read_json(folder / 'rule' / f'{task}.done.json')
+      assert told['cut'] == {'inputs': sum(n > limit for n in lengths), 'targets': 0}, task
 
 
 def test_only_what_is_missing_or_changed_is_evaluated_again(tmp_path):

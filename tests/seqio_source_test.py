@@ -243,7 +243,7 @@ def test_wrong_names_and_vocabularies_are_refused(prepared, tmp_path):
     seqio_source.register_prepared(prepared[0])
   assert 'another prefix' in str(error.value)
   content = json.loads(prepared[0].read_text())
-  for changes, message in (({'vocabulary_fingerprint': '00'}, 'not the one'),
+  for changes, message in (({'vocabulary_fingerprint': '00', 'vocabulary_content': '00'}, 'not the one'),
                            ({'vocabulary': '/no/such.model'}, 'is not here')):
     path = prepared[0].with_name('changed.json')
     path.write_text(manifest_lib.dumps({**content, **changes}))

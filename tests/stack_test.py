@@ -61,6 +61,22 @@ def test_a_scanned_layer_is_in_the_program_once():
   assert loops() == (0, 5) and loops(scan_layers=True) == (2, 2)
 
 
+@pytest.mark.parametrize('chunk', [2, 4, 6, 50])  # Targets are 6 tokens long.
+def test_logits_in_chunks_give_the_loss_and_gradients_of_all_at_once(plain, chunk):
+  params, expected = plain
+  _assert_close(_loss_and_gradients(params, logits_chunk=chunk), expected)
+
+
+def test_with_chunks_no_more_logits_are_in_memory_than_those_of_one():
+  def widest(**changes):
+    model = t5.EncoderDecoderModel(dataclasses.replace(CONFIG, **changes))
+    step = jax.grad(lambda p: model.loss_fn(p, _batch(), jax.random.key(1))[0])
+    text = jax.jit(step).lower(model.param_shapes()).as_text()
+    return max(n for n in range(1, 7) if f'tensor<3x{n}x40xf32>' in text)
+
+  assert (widest(), widest(logits_chunk=2)) == (6, 2)
+
+
 def test_the_library_s_attention_gives_the_loss_of_the_plain_one(plain):
   params, _ = plain
   losses = [_loss_and_gradients(params, dropout_rate=0.0, attention=name) for name in ('plain', 'xla')]

@@ -51,6 +51,18 @@ def test_a_gradient_is_that_of_the_mean_over_weighted_tokens():
   assert int(state.step) == 1
 
 
+@pytest.mark.parametrize('factor, times', [(None, 1.0), (4.0, 0.25)])
+def test_a_loss_normalizing_factor_divides_instead_of_the_tokens(factor, times):
+  """None is the gradient of the sum, T5X's default."""
+  batch = toy_training.ToySource().batch(0)
+  _, per_token = _step_fn(1)(_start(), batch)
+  step = make_train_step(toy_training.toy_model(), OPTIMIZER, loss_normalizing_factor=factor)
+  _, metrics = step(_start(), batch)
+  expected = float(per_token['gradient_norm'] * per_token['weight_sum']) * times
+  np.testing.assert_allclose(metrics['gradient_norm'], expected, rtol=1e-5)
+  assert metrics['loss'] == per_token['loss']
+
+
 def test_rows_without_weight_do_not_train():
   batch = toy_training.ToySource().batch(0)
   batch['decoder_loss_weights'][:] = 0

@@ -12,7 +12,7 @@ import pytest
 
 from flanjax.interop import safetensors
 from flanjax.models import losses, t5
-from flanjax.training import optimizers
+from flanjax.training import optimizers, restoring
 
 ROOT = pathlib.Path(__file__).parent.parent
 GOLDEN = pathlib.Path(__file__).parent / 'golden' / 't5x.npz'
@@ -102,6 +102,65 @@ def _gradient(factors, step):
     return factors[0][step]
   outer = np.outer(factors[0][step], factors[1][step])
   return (outer + outer**3).astype(np.float32)
+
+
+def _hashed(shape, step):
+  """As the tool that made the file."""
+  place = sum((axis * factor for axis, factor in zip(np.indices(shape), (7_919, 104_729))),
+              np.zeros(shape, np.int64))
+  values = (place * (place + 31 * step + 1) + 1_299_709 * step) % 2_003
+  return ((values / 1_001 - 1) * (10 if step % 17 == 16 else 1)).astype(np.float32)
+
+
+SHAPES = {'wide': (128, 130), 'tall': (132, 128), 'square': (128, 128), 'small': (127, 4),
+          'vector': (16,), 'tiny': (8,)}
+LONG_ARGUMENTS = ADAFACTOR_ARGUMENTS | {
+    'momentum and both clippings': {'beta1': 0.9, 'global_norm_clip_threshold': 1.0},
+    'whole second moments': {'factored': False},
+    'without clipping': {'clipping_threshold': None, 'weight_decay_rate': 1e-3},
+}
+
+
+@pytest.fixture(scope='module')
+def long_golden():
+  with np.load(GOLDEN.with_name('t5x_adafactor.npz')) as file:
+    return dict(file)
+
+
+def _is_summary_of(value, expected, name):
+  sample, (total, square) = expected[:-2], expected[-2:]
+  exact = np.asarray(value, np.float64)
+  rms = np.sqrt(np.mean(np.square(exact)))
+  np.testing.assert_allclose(exact.reshape(-1)[::97], sample, rtol=1e-5, atol=1e-5 * rms, err_msg=name)
+  np.testing.assert_allclose(np.square(exact).sum(), square, rtol=1e-5, err_msg=name)
+  np.testing.assert_allclose(exact.sum(), total, rtol=1e-4, atol=1e-5 * np.abs(exact).sum(), err_msg=name)
+
+
+@pytest.mark.parametrize('name', LONG_ARGUMENTS)
+def test_adafactor_is_t5xs_for_a_hundred_steps_with_its_state(long_golden, name):
+  params = {k: _hashed(v, 1_000) * np.float32(1e-5 if k == 'small' else 1) for k, v in SHAPES.items()}
+  optimizer = optimizers.adafactor(lambda step: 0.1 / (step + 1) ** 0.5, **LONG_ARGUMENTS[name])
+  state = optimizer.init(params)
+
+  @jax.jit
+  def update(grads, state, params):
+    updates, state = optimizer.update(grads, state, params)
+    return optax.apply_updates(params, updates), state
+
+  compared = 0
+  for step in range(100):
+    params, state = update({k: _hashed(v, step) for k, v in SHAPES.items()}, state, params)
+    expected = _under(long_golden, f'{name}/{step + 1}/')
+    slots = {'m' if '/ema/' in k else k.split('/')[-2]: {} for k in restoring.by_name(state)}
+    for key, value in restoring.by_name(state).items():
+      *_, slot, k = key.split('/')
+      if slot in ('v_row', 'v_col', 'v', 'ema') and value.shape != (1,):
+        slots['m' if slot == 'ema' else slot][k] = value
+    for key, summary in expected.items():
+      k, _, slot = key.partition('/')
+      _is_summary_of(slots[slot][k] if slot else params[k], summary, f'{key} after step {step + 1}')
+      compared += 1
+  assert compared == len(_under(long_golden, f'{name}/')) >= 4 * len(SHAPES)
 
 
 @pytest.mark.parametrize('factors', SCHEDULES)

@@ -5,9 +5,10 @@ import sentencepiece
 import seqio
 import tensorflow as tf
 
-from flanjax.data import vocabularies
+from flanjax.data import fingerprints, vocabularies
 from flanjax.data.vocabularies import SuiteVocabulary
 from flanjax.errors import UserError
+from flanjax.input import detokenize, pieces
 
 
 @pytest.fixture(autouse=True)
@@ -87,5 +88,67 @@ def test_t5_without_network_is_an_error_of_the_same_form(monkeypatch, tmp_path):
   monkeypatch.setenv('FLANJAX_CACHE', str(tmp_path))
   monkeypatch.setattr(vocabularies, '_T5_URL', 'http://127.0.0.1:9/nothing')
   with pytest.raises(UserError, match='gs://t5-data'):
-    vocabularies._file_of('t5')
+    vocabularies.get('t5')
   assert not list(tmp_path.rglob('*model*'))
+
+
+def test_a_file_with_extra_ids_of_its_own_gets_no_others_and_is_the_same_vocabulary(model_path, tmp_path):
+  """As cc_all.32000.100extra beside cc_all.32000, and as mT5's."""
+  own = tmp_path / 'own.model'
+  own.write_bytes(pieces.read(model_path).proto)
+  found, plain = vocabularies.get(str(own)), vocabularies.get(model_path)
+  assert found.vocab_size == plain.vocab_size == seqio.SentencePieceVocabulary(str(own)).vocab_size
+  assert list(found.encode('the <extra_id_0> sat')) == list(plain.encode('the <extra_id_0> sat'))
+  first, second = vocabularies.identity(str(own)), vocabularies.identity(model_path)
+  assert first.fingerprint != second.fingerprint and first.content == second.content
+  pieces.check_same(first, second, 'not the same', 'here')
+  ids = [plain.vocab_size - 1, plain.vocab_size - 100]
+  assert detokenize.decoder(model_path)(ids) == '<extra_id_0><extra_id_99>'
+
+
+def test_a_folder_of_transformers_says_how_many_extra_ids_there_are(model_path, tmp_path):
+  """As UMT5's, which has 300."""
+  size = sentencepiece.SentencePieceProcessor(model_file=model_path).vocab_size()
+  (tmp_path / 'spiece.model').write_bytes(open(model_path, 'rb').read())
+  assert vocabularies.get(str(tmp_path)).vocab_size == size + 100
+  (tmp_path / 'tokenizer_config.json').write_text('{"extra_ids": 300}')
+  pieces.read.cache_clear()
+  vocabularies.get.cache_clear()
+  assert vocabularies.get(str(tmp_path)).vocab_size == pieces.size_of(str(tmp_path)) == size + 300
+  with pytest.raises(UserError, match=r"(?s)another.*got: '.*expected: '.*sha256"):
+    pieces.check_same(pieces.identity(str(tmp_path)), pieces.identity(model_path), 'It is another.', 'here')
+
+
+def test_folders_without_a_sentencepiece_model(tmp_path):
+  (tmp_path / 'tokenizer.json').write_text('{}')
+  with pytest.raises(UserError, match='(?s)tokenizer.json alone.*copy spiece.model'):
+    vocabularies.get(str(tmp_path))
+  (tmp_path / 'tokenizer_config.json').write_text('{"tokenizer_class": "ByT5Tokenizer"}')
+  assert vocabularies.get(str(tmp_path)) == seqio.ByteVocabulary()
+  assert vocabularies.fingerprint(str(tmp_path)) == vocabularies.fingerprint('bytes')
+
+
+def test_a_vocabulary_of_seqio_is_known_again_as_one_of_ours(model_path):
+  theirs = fingerprints.identity_of(seqio.SentencePieceVocabulary(model_path, extra_ids=100))
+  pieces.check_same(theirs, vocabularies.identity(model_path), 'not the same', 'here')
+  pieces.check_same(fingerprints.identity_of(seqio.ByteVocabulary()), vocabularies.identity('bytes'), 'x', 'y')
+  for other in (seqio.SentencePieceVocabulary(model_path), seqio.ByteVocabulary()):
+    with pytest.raises(UserError, match='x'):
+      pieces.check_same(fingerprints.identity_of(other), vocabularies.identity(model_path), 'x', 'y')
+
+
+def test_hashes_of_older_files_are_compared_by_what_the_files_hold(model_path, tmp_path):
+  own = tmp_path / 'own.model'
+  own.write_bytes(pieces.read(model_path).proto)
+  old = pieces.Identity.of({'vocabulary': str(own), 'vocabulary_fingerprint': vocabularies.fingerprint(str(own))})
+  pieces.check_same(old, vocabularies.identity(model_path), 'not the same', 'here')
+  gone = pieces.Identity('/nowhere/x.model', old.fingerprint)
+  with pytest.raises(UserError, match=f'(?s)nowhere.*{old.fingerprint[:16]}'):
+    pieces.check_same(gone, vocabularies.identity(model_path), 'not the same', 'here')
+  assert pieces.Identity.of({'vocabulary': None}) is None
+
+
+def test_a_vocabulary_larger_than_the_model_is_refused_with_both_sizes():
+  pieces.check_size(90, 90, 'x', 'here')
+  with pytest.raises(UserError, match=r"(?s)1,579 ids in 'mini'.*at most 90"):
+    pieces.check_size(pieces.size_of('mini'), 90, 'mini', 'here')

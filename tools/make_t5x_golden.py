@@ -4,9 +4,10 @@
 Needs T5X, airio and jestimator on the path, which their repositories hold and PyPI does not:
 
   PYTHONPATH=.:t5x:airio:jestimator tools/make_t5x_golden.py tests/golden/t5x.npz
+  PYTHONPATH=.:t5x:airio:jestimator tools/make_t5x_golden.py --adafactor tests/golden/t5x_adafactor.npz
 
-The file holds parameters and batches beside the results, so that the test depends on no
-random generator.
+The first file holds parameters and batches beside the results, so that the test depends on no
+random generator. The second is Adafactor alone, for a hundred steps.
 """
 
 from __future__ import annotations
@@ -152,6 +153,42 @@ def gradient(factors: list[np.ndarray], step: int) -> np.ndarray:
   return (outer + outer**3).astype(np.float32)
 
 
+# Steps after which parameters and state are kept.
+LONG_KEPT = (1, 20, 50, 100)
+LONG_ARGUMENTS = ADAFACTOR_ARGUMENTS | {
+    'momentum and both clippings': {'beta1': 0.9, 'global_norm_clip_threshold': 1.0},
+    'whole second moments': {'factored': False},
+    'without clipping': {'clipping_threshold': None, 'weight_decay_rate': 1e-3},
+}
+
+
+def hashed(shape: tuple[int, ...], step: int) -> np.ndarray:
+  """Numbers of -1 to 1 by whole-number arithmetic, the same everywhere; every 17th time tenfold."""
+  place = sum((axis * factor for axis, factor in zip(np.indices(shape), (7_919, 104_729))),
+              np.zeros(shape, np.int64))
+  values = (place * (place + 31 * step + 1) + 1_299_709 * step) % 2_003
+  return ((values / 1_001 - 1) * (10 if step % 17 == 16 else 1)).astype(np.float32)
+
+
+def adafactor_long_results() -> dict[str, np.ndarray]:
+  """Each parameter, and each slot of its state, in `summary` after the steps of LONG_KEPT."""
+  start = {k: hashed(v, 1_000) * (1e-5 if k == 'small' else 1) for k, v in ADAFACTOR_SHAPES.items()}
+  results = {}
+  for name, arguments in LONG_ARGUMENTS.items():
+    optimizer = adafactor.Adafactor(**arguments).create(start)
+    for step in range(max(LONG_KEPT)):
+      grads = {k: hashed(v, step) for k, v in ADAFACTOR_SHAPES.items()}
+      optimizer = optimizer.apply_gradient(grads, learning_rate=0.1 / (step + 1) ** 0.5)
+      if step + 1 not in LONG_KEPT:
+        continue
+      for k, value in optimizer.target.items():
+        results[f'{name}/{step + 1}/{k}'] = summary(np.asarray(value))
+        for slot, moment in vars(optimizer.state.param_states[k]).items():
+          if moment.shape != (1,):
+            results[f'{name}/{step + 1}/{k}/{slot}'] = summary(np.asarray(moment))
+  return results
+
+
 def schedule_results() -> dict[str, np.ndarray]:
   steps = jnp.arange(30)
   return {
@@ -164,7 +201,12 @@ def schedule_results() -> dict[str, np.ndarray]:
 def main():
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('output', help='the .npz file to write')
-  output = parser.parse_args().output
+  parser.add_argument('--adafactor', action='store_true', help='a hundred steps of it')
+  args = parser.parse_args()
+  output = args.output
+  if args.adafactor:
+    np.savez_compressed(output, **adafactor_long_results())
+    return
   np.savez_compressed(output, **network_results(), **adafactor_results(), **schedule_results())
 
 

@@ -14,8 +14,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from absl import logging as absl_logging
@@ -274,9 +275,21 @@ def end_with_parent() -> None:
       raise ChildFailed(1)
 
 
+def start_child(
+    argv: Sequence[str], module: str = 'flanjax.cli', accelerator: bool = False,
+    keep_open: Sequence[int] = (), stderr: int | None = None, **environment: str,
+) -> subprocess.Popen:
+  """Starts what `run_child` runs; its JSON answer comes by the pipe `stdout`."""
+  command = [sys.executable, '-m', module, *argv, '--json']
+  hidden = {} if accelerator else {'CUDA_VISIBLE_DEVICES': '-1', 'JAX_PLATFORMS': 'cpu'}
+  return subprocess.Popen(
+      command, stdout=subprocess.PIPE, stderr=stderr, pass_fds=tuple(keep_open),
+      env={**os.environ, **hidden, **environment, _PARENT: str(os.getpid())})
+
+
 def run_child(
     argv: Sequence[str], module: str = 'flanjax.cli', accelerator: bool = False,
-    keep_open: Sequence[int] = (), **environment: str,
+    keep_open: Sequence[int] = (), tell: Callable[[str], None] | None = None, **environment: str,
 ) -> Any:
   """Runs a verb in a process of its own and returns its JSON answer.
 
@@ -287,29 +300,53 @@ def run_child(
     module: the module to run.
     accelerator: whether the child may use the accelerator.
     keep_open: file descriptors that the child inherits.
+    tell: gets the lines of progress and errors, which then are not written.
     **environment: variables to set.
 
   Raises:
     ChildFailed: with the child's exit status.
   """
-  command = [sys.executable, '-m', module, *argv, '--json']
-  hidden = {} if accelerator else {'CUDA_VISIBLE_DEVICES': '-1', 'JAX_PLATFORMS': 'cpu'}
-  child = subprocess.Popen(
-      command, stdout=subprocess.PIPE, pass_fds=tuple(keep_open),
-      env={**os.environ, **hidden, **environment, _PARENT: str(os.getpid())})
+  stderr = subprocess.PIPE if tell else None
+  child = start_child(argv, module, accelerator, keep_open, stderr, **environment)
   try:
-    output, _ = child.communicate()
+    with _heard(child, tell):
+      output = child.stdout.read()
+      child.wait()
   except KeyboardInterrupt:
     # It was told as well, and may be writing a checkpoint.
-    child.communicate()
+    child.stdout.read()
+    child.wait()
     raise
   except BaseException:
     child.terminate()
-    child.communicate()
+    child.stdout.read()
+    child.wait()
     raise
+  finally:
+    child.stdout.close()
   if child.returncode:
     raise ChildFailed(child.returncode if child.returncode > 0 else 1)
   return json.loads(output)
+
+
+@contextlib.contextmanager
+def _heard(child: subprocess.Popen, tell: Callable[[str], None] | None) -> Iterator[None]:
+  """Gives what a child says to `tell`, line by line."""
+  if tell is None:
+    yield
+    return
+
+  def listen():
+    for line in child.stderr:
+      tell(line.decode(errors='replace').rstrip('\n'))
+
+  listener = threading.Thread(target=listen, daemon=True)
+  listener.start()
+  try:
+    yield
+  finally:
+    # A grandchild that was left behind may hold the pipe.
+    listener.join(timeout=5 if child.poll() is not None else 0)
 
 
 def repeat(flag: str, values: Iterable[str]) -> list[str]:

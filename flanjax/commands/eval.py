@@ -6,12 +6,14 @@ import argparse
 import dataclasses
 import json
 import pathlib
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flanjax.commands import common, eval_plan
-from flanjax.commands.train import check_choice, check_lengths, find_checkpoint
+from flanjax.commands import common, eval_plan, vocabulary_check
+from flanjax.commands.train import check_choice, check_lengths
 from flanjax.errors import UserError
+from flanjax.interop import model_folders
 
 MODES = ('generate', 'rank')
 FEW_SHOT = ('one_shot', 'two_shot', 'three_shot', 'five_shot', 'ten_shot', 'multi_shot')
@@ -39,6 +41,7 @@ class EvalRun:
   few_shot_inputs_length: int = 1024
   batch_size: int = 32
   on_missing: str = 'error'
+  untuned: bool = True
 
   def __post_init__(self):
     self.modes = (self.modes,) if isinstance(self.modes, str) else tuple(self.modes)
@@ -85,61 +88,39 @@ def configure(args: argparse.Namespace) -> EvalRun:
 
 def run(args: argparse.Namespace) -> int:
   settings = configure(args)
-  tuned = _open(settings.checkpoint_path, 'CHECKPOINT_PATH')
-  vocabulary = tuned.model_info.get('vocabulary') or tuned.run.get('vocabulary')
-  common.load_tasks([*settings.modules, *tuned.run.get('modules', ())], vocabulary)
+  tuned = model_folders.find(settings.checkpoint_path, 'CHECKPOINT_PATH')
+  common.import_tensorflow()
+  common.load_tasks(
+      [*settings.modules, *tuned.run.get('modules', ())], vocabulary_check.name_for(tuned))
   out = common.writable(settings.output_dir or tuned.folder / 'eval')
   return _evaluate(args, settings, tuned, out)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Opened:
-  """A checkpoint, and what its run folder says of it."""
+def _untuned(settings: EvalRun, tuned: model_folders.Opened) -> model_folders.Opened | None:
+  """What a run began from, where that is a checkpoint, of the same vocabulary."""
+  from flanjax import terminal
 
-  path: str
-  folder: pathlib.Path
-  model_info: Mapping[str, Any]
-  run: Mapping[str, Any]
-
-
-def _open(path: str, setting: str) -> _Opened:
-  """Finds the run folder of a checkpoint: itself, or one of the folders it lies in."""
-  if not isinstance(path, str):
-    raise UserError(f'{setting} must be a text.', got=repr(path))
-  from flanjax.interop import foreign
-
-  found = pathlib.Path(find_checkpoint(path, setting))
-  for folder in [found, *found.parents][:4]:
-    if (folder / 'model.json').is_file():
-      run_file = folder / 'run.json'
-      run_info = json.loads(run_file.read_text()) if run_file.is_file() else {}
-      return _Opened(str(found), folder, _model_info(folder), run_info)
-  if foreign.is_folder(found):
-    return _Opened(str(found), found, {}, {})
-  raise UserError('There is no model.json in or above the checkpoint.', where=str(found),
-                  expected='a run folder, or a file with the model.json of its model beside it')
+  origin = settings.untuned_checkpoint_path or tuned.run.get('initial_checkpoint')
+  if not origin:
+    return None
+  found = model_folders.find(origin, 'UNTUNED_CHECKPOINT_PATH')
+  try:
+    vocabulary_check.before_evaluation({'untuned': found, 'tuned': tuned}, (), {})
+  except UserError:
+    if settings.untuned_checkpoint_path:
+      raise
+    terminal.note('The model that the run began from has another vocabulary: it is left out.')
+    return None
+  return found
 
 
-def _model_info(folder: pathlib.Path) -> dict[str, Any]:
-  """What model.json says; a converted folder that was moved holds its vocabulary still."""
-  info = json.loads((folder / 'model.json').read_text())
-  name = pathlib.Path(info.get('vocabulary') or '')
-  if name.is_absolute() and not name.exists() and (folder / name.name).is_file():
-    info['vocabulary'] = str(folder / name.name)
-  return info
+def _predictors(
+    settings: EvalRun, tuned: model_folders.Opened, tasks: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+  """'tuned' and 'untuned', the second where it is wanted and known what the run began from.
 
-
-def _model(opened: _Opened) -> Any:
-  from flanjax.interop import foreign
-  from flanjax.models import t5
-
-  if foreign.is_folder(opened.folder):
-    return t5.EncoderDecoderModel(foreign.open_folder(opened.folder).config)
-  return t5.from_folder(opened.folder, merged=True)
-
-
-def _predictors(settings: EvalRun, tuned: _Opened) -> dict[str, Any]:
-  """'tuned' and 'untuned', the second only where it is known what the run began from."""
+  And of each {path, step} of its checkpoint.
+  """
   import jax
 
   from flanjax.evaluation import predict
@@ -147,20 +128,29 @@ def _predictors(settings: EvalRun, tuned: _Opened) -> dict[str, Any]:
   from flanjax.training import checkpoints, compilation
 
   compilation.use_cache()
-  model = _model(tuned)
-  params, _ = checkpoints.restore_params(tuned.path)
+  before = _untuned(settings, tuned) if settings.untuned else None
+  opened = {'tuned': tuned} | ({'untuned': before} if before else {})
+  models = {name: model_folders.model_of(found) for name, found in opened.items()}
+  vocabulary_check.before_evaluation(opened, tasks, {
+      name: m.config.vocab_size - m.config.vocab_padding for name, m in models.items()})
+  model = models['tuned']
+  params, step = checkpoints.restore_params(tuned.path)
+  places = {'tuned': {'path': tuned.path, 'step': step}}
   made = {'tuned': predict.Predictor(model, params, batch_size=settings.batch_size)}
-  origin = settings.untuned_checkpoint_path or tuned.run.get('initial_checkpoint')
-  if origin:
-    before = _open(origin, 'UNTUNED_CHECKPOINT_PATH')
-    params, _ = checkpoints.restore_params(before.path)
+  if not settings.untuned:
+    return made, places
+  if before:
+    params, step = checkpoints.restore_params(before.path)
+    places['untuned'] = {'path': before.path, 'step': step}
     made['untuned'] = predict.Predictor(
-        _model(before), params, batch_size=settings.batch_size)
-  elif 'seed' in tuned.run:
+        models['untuned'], params, batch_size=settings.batch_size)
+  elif 'seed' in tuned.run and not tuned.run.get('initial_checkpoint'):
     base = t5.EncoderDecoderModel(model.config.base)
-    params = base.init(jax.random.key(tuned.run['seed']))
+    seed = tuned.run['seed']
+    params = base.init(jax.random.key(seed))
+    places['untuned'] = {'path': f'drawn at random, seed {seed}', 'step': 0}
     made['untuned'] = predict.Predictor(base, params, batch_size=settings.batch_size)
-  return made
+  return made, places
 
 
 def _drawn(folder: pathlib.Path) -> list[str]:
@@ -171,13 +161,14 @@ def _drawn(folder: pathlib.Path) -> list[str]:
 
 
 def _evaluate(
-    args: argparse.Namespace, settings: EvalRun, tuned: _Opened, out: pathlib.Path
+    args: argparse.Namespace, settings: EvalRun, tuned: model_folders.Opened, out: pathlib.Path
 ) -> int:
   from flanjax import terminal
   from flanjax.evaluation import records, score
+  from flanjax.training import logs
 
   plan = eval_plan.make(settings, tuned.run, _drawn(tuned.folder))
-  predictors = _predictors(settings, tuned)
+  predictors, places = _predictors(settings, tuned, plan.tasks + plan.seen)
   lengths = dict(settings.task_feature_lengths or tuned.run.get('task_feature_lengths')
                  or _DEFAULT_LENGTHS)
   variants = [score.Variant(name, p) for name, p in predictors.items()]
@@ -185,6 +176,7 @@ def _evaluate(
   if settings.untuned_few_shot and 'untuned' in predictors:
     name = f"untuned, {settings.untuned_few_shot.replace('_', '-')}"
     roles[name] = 'few-shot'
+    places[name] = places['untuned']
     few_lengths = dict(lengths, inputs=max(settings.few_shot_inputs_length, lengths['inputs']))
     variants.append(score.Variant(
         name, predictors['untuned'], f'_{settings.untuned_few_shot}',
@@ -192,7 +184,7 @@ def _evaluate(
   info = records.EvalInfo(
       holdout=tuned.run.get('holdout'), models=roles, split=settings.split,
       num_examples=settings.num_examples, excluded=plan.excluded, trained=plan.trained,
-      seed=tuned.run.get('seed'))
+      seed=tuned.run.get('seed'), checkpoints=places, command=tuple(logs.redacted(sys.argv)))
   info.write(out / 'eval.json')
   zero_shot = [v for v in variants if not v.task_suffix]
   rounds = [

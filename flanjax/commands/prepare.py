@@ -61,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
   lengths = {'inputs': args.inputs_length, 'targets': args.targets_length}
   if min(lengths.values()) < 1:
     raise UsageError('Sequence lengths must be at least 1.', got=lengths)
+  if args.max_bad_examples < 0:
+    raise UsageError('--max_bad_examples must be at least 0.', got=args.max_bad_examples)
   if args.output_dir and not remote.is_remote(args.output_dir):
     common.writable(args.output_dir)
   try:

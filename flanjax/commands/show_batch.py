@@ -16,6 +16,7 @@ from flanjax import terminal
 from flanjax.commands import common
 from flanjax.errors import UsageError, UserError
 from flanjax.input import detokenize
+from flanjax.terminal import visible
 
 _INPUTS, _LEARNT, _SEEN = 'cyan', 'bold green', 'yellow'
 _SEGMENTS = ('magenta', 'blue', 'red', 'bright_cyan', 'bright_magenta', 'bright_blue')
@@ -89,16 +90,6 @@ def _side(ids: np.ndarray, weights: np.ndarray | None, decode: detokenize.Decode
   runs = [{'loss_weight': weight, 'text': decode([int(i) for i, _ in pairs])}
           for weight, pairs in itertools.groupby(zip(ids, told), key=lambda pair: pair[1])]
   return {'tokens': len(ids), 'runs': runs}
-
-
-def visible(text: str) -> list[str]:
-  """The lines of a text, with all that is not to be seen as escapes: nothing moves a terminal.
-
-  >>> visible('a' + chr(10) + 'b' + chr(27) + '[31m')
-  ['a', 'b\\\\x1b[31m']
-  """
-  return [''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in line)
-          for line in text.split('\n')]
 
 
 def show(found: Mapping[str, Any], console: rich_console.Console) -> None:

@@ -8,20 +8,20 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import importlib.util
 import json
 import os
-import pathlib
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flanjax.commands import audit_mixture, common, dry_run
+from flanjax.commands import audit_mixture, common, dry_run, vocabulary_check
 from flanjax.commands import machine as machines
 from flanjax.commands.machine import Machine
 from flanjax.commands.train_data import TOO_LONG, Data
 from flanjax.errors import UsageError, UserError, nearest
-from flanjax.input import remote
+from flanjax.input import pieces, remote
+from flanjax.interop import tokenizer_files
+from flanjax.interop.model_folders import find_checkpoint, mini_base  # noqa: F401 (re-exported)
 
 ON_MISSING = ('error', 'skip')
 _VOCAB_MULTIPLE = 128
@@ -177,13 +177,13 @@ def rehearsed(
   settings = _construct(vocab_size=gin_files.macro('VOCAB_SIZE') or 32128)
   settings.module = [*settings.modules, *args.module, *config.modules]
   make_mesh, settings.mesh = settings.mesh, partitioning.make_mesh(devices=1)
-  trainer = _rehearse(settings)
+  trainer = rehearse(settings)
   settings.mesh = machines.mesh_of(
       make_mesh, trainer, settings.batch_size, settings.task_feature_lengths, machine)
-  return settings, trainer if machine is None else _rehearse(settings)
+  return settings, trainer if machine is None else rehearse(settings)
 
 
-def _rehearse(settings: TrainRun) -> Any:
+def rehearse(settings: TrainRun) -> Any:
   """UserError for what the trainer would refuse, before anything is prepared or compiled."""
   from flanjax import gin_files
   from flanjax.commands import validation
@@ -219,32 +219,15 @@ def _construct(vocab_size: int) -> TrainRun:
   return gin_files.construct(TrainRun)
 
 
-def find_checkpoint(path: str | None, setting: str = 'INITIAL_CHECKPOINT_PATH') -> str | None:
-  """The absolute path of a checkpoint that is there; 'mini' is the base model that ships.
+def fitted(settings: TrainRun, manifest: Any) -> TrainRun:
+  """The run with a model for the vocabulary of its data.
 
-  Raises:
-    UserError: there is nothing.
+  Constructed anew: the configuration written down is that of the run, not that of the first look
+  at it.
   """
-  if path is None or path == '':
-    return None
-  found = mini_base() / 'model.safetensors' if path == 'mini' else remote.resolved(path)
-  if not found.exists():
-    raise UserError('There is no such checkpoint.', where=setting,
-                    got=str(found),
-                    expected="a run folder, one of its checkpoints, a converted folder, one of "
-                             "transformers or T5X, a .safetensors file or 'mini'")
-  return str(found)
-
-
-def mini_base() -> pathlib.Path:
-  """The folder of the embedded base model, found without importing its suite."""
-  try:
-    spec = importlib.util.find_spec('flanjax.tasks')
-  except ModuleNotFoundError:
-    spec = None
-  roots = [pathlib.Path(p) for p in (spec.submodule_search_locations or ())] if spec else []
-  roots.append(pathlib.Path(__file__).parents[2] / 'tasks')
-  return next((r / 'mini/base' for r in roots if (r / 'mini/base').is_dir()), roots[0] / 'mini/base')
+  rows = -(-manifest.vocab_size // _VOCAB_MULTIPLE) * _VOCAB_MULTIPLE
+  return dataclasses.replace(
+      _construct(rows), module=settings.module, reporting=settings.reporting, mesh=settings.mesh)
 
 
 def _train(
@@ -260,10 +243,8 @@ def _train(
   holdout = _holdout(settings, manifest)
   for later in data.manifests.values():
     _holdout(dataclasses.replace(settings, holdout=holdout), later)
-  # The configuration written down is that of the run, not that of the first look at it.
-  settings = dataclasses.replace(
-      _construct(-(-manifest.vocab_size // _VOCAB_MULTIPLE) * _VOCAB_MULTIPLE),
-      module=settings.module, reporting=settings.reporting, mesh=settings.mesh)
+  settings = fitted(settings, manifest)
+  vocabulary_check.before_training(settings, data.manifests, initial)
   source = data.source(settings)
   if source.num_batches is not None and source.num_batches < settings.total_steps:
     terminal.note(f'the mixture ends after {source.num_batches:,} steps, and training with it')
@@ -271,7 +252,7 @@ def _train(
   folder = remote.resolved(settings.model_dir)
   fresh = not checkpoints.steps_in(folder)
   # A run that trains a part of the parameters needs the others when it goes on, too.
-  read = functools.partial(_read_params, initial) if initial else None
+  read = functools.partial(read_params, initial) if initial else None
   if fresh and not initial:
     terminal.note('No INITIAL_CHECKPOINT_PATH: training begins at random parameters.')
   validation_source = data.validation(settings)
@@ -279,8 +260,7 @@ def _train(
       settings.trainer_cls, settings.model, settings.optimizer, model_dir=folder,
       batch_source=source, mesh=settings.mesh, seed=settings.random_seed, initial_params=read,
       reporting=settings.reporting,
-      model_info={'initial_checkpoint': initial, 'vocabulary': manifest.vocabulary,
-                  'vocabulary_fingerprint': manifest.vocabulary_fingerprint})
+      model_info={'initial_checkpoint': initial, **pieces.Identity.of(manifest).entries})
   describe = functools.partial(
       _describe, folder, settings, data, audit_mixture.settings_of(source), holdout, initial,
       gin.operative_config_str())
@@ -305,7 +285,8 @@ def _train(
   return 0
 
 
-def _read_params(path: str) -> Any:
+def read_params(path: str) -> Any:
+  """The parameters of a checkpoint that `find_checkpoint` found."""
   from flanjax.training import checkpoints
 
   return checkpoints.restore_params(path)[0]
@@ -336,13 +317,13 @@ def _describe(folder, settings, data, batches, holdout, initial, config: str) ->
       'mixture_changes': {step: m.mixture for step, m in data.manifests.items() if step},
       'batches': batches,
       'holdout': holdout,
-      'vocabulary': manifest.vocabulary,
-      'vocabulary_fingerprint': manifest.vocabulary_fingerprint,
+      **pieces.Identity.of(manifest).entries,
       'task_feature_lengths': dict(settings.task_feature_lengths),
       'initial_checkpoint': initial,
       'seed': settings.random_seed,
       'modules': settings.modules,
       'skipped': dict(manifest.skipped),
   }
+  tokenizer_files.keep(manifest.vocabulary, folder)
   (folder / 'run.json').write_text(json.dumps(description, indent=2) + '\n')
   (folder / 'config.gin').write_text(config)

@@ -33,6 +33,7 @@ class Validation:
     self._settings, self._source = settings, source
     self._folder, self._name = folder, f'training_eval/{name}'
     self._reporting = getattr(settings, 'reporting', None) or reporting.Reporting()
+    self._log: Any = None
     self._loss_fn = jax.jit(
         lambda params, batch: settings.model.loss_fn(params, batch, None))
 
@@ -40,13 +41,19 @@ class Validation:
     """-> the numbers after `step` steps, which it writes down."""
     settings = self._settings
     values = evaluate(self._loss_fn, params, self._source, settings.eval_steps, settings.mesh)
-    log = self._reporting.open(self._folder, self._name, step - 1)
-    if log is not None:
-      log.write(step, values)
-      log.close()
+    # Opened here: what an earlier run wrote of this step and later ones is dropped.
+    self._log = self._log or self._reporting.open(self._folder, self._name, step - 1)
+    if self._log is not None:
+      self._log.write(step, values)
+      self._log.drain()
     terminal.note(f"step {step}: loss {values['loss_per_nonpadding_target_token']:.3f}, "
                   f"accuracy {values['accuracy']:.3f} on the validation split")
     return values
+
+  def close(self) -> None:
+    """Closes the log."""
+    if self._log is not None:
+      self._log.close()
 
   def missing(self, step: int) -> bool:
     """Whether the log has no line of `step`, as when a stop cut its evaluation short."""
@@ -78,7 +85,11 @@ def train(settings: Any, make_trainer: Callable[..., Any], source: Any,
   """
   evaluator = None if source is None else Validation(settings, source, folder, name)
   trainer = make_trainer(total_steps=settings.total_steps, evaluator=evaluator)
-  return trainer, trainer.run()
+  try:
+    return trainer, trainer.run()
+  finally:
+    if evaluator is not None:
+      evaluator.close()
 
 
 def evaluate(loss_fn: Callable[..., Any], params: Any, source: Any, steps: int,

@@ -23,6 +23,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from flanjax.data import specs, vocabularies
+from flanjax.input import pieces
 
 # Libraries whose functions count by their name.
 _LIBRARIES = frozenset({
@@ -191,6 +192,17 @@ def of_vocabulary(vocabulary: seqio.Vocabulary) -> tuple[str, str]:
     return type(vocabulary).__name__, digest(identity)
   with tf.io.gfile.GFile(path, 'rb') as f:
     return path, digest([*identity, hashlib.sha256(f.read()).hexdigest()])
+
+
+def identity_of(vocabulary: seqio.Vocabulary) -> pieces.Identity:
+  """Name and hashes of a vocabulary, by which a model knows it again."""
+  name, digested = of_vocabulary(vocabulary)
+  if isinstance(vocabulary, vocabularies.SuiteVocabulary):
+    return vocabularies.identity(name)
+  if type(vocabulary) is seqio.SentencePieceVocabulary:
+    return pieces.Identity(name, digested, pieces.content_of(vocabulary.sp_model))
+  plain = type(vocabulary) is seqio.ByteVocabulary and not vocabulary.extra_ids
+  return pieces.Identity(name, digested, pieces.BYTES_FINGERPRINT if plain else '')
 
 
 def of_source(source: seqio.DataSource, split: str) -> Any:

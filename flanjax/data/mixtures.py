@@ -10,7 +10,7 @@ from typing import Any
 
 import seqio
 
-from flanjax.data import clusters, gc_pause, specs
+from flanjax.data import clusters, expressions, gc_pause, specs
 from flanjax.data.specs import CONTINUATIONS, DATASET_NAME, NO_INSTRUCTIONS, SHOTS, TaskSpec
 from flanjax.errors import UserError, nearest
 
@@ -154,7 +154,10 @@ def is_few_shot(name: str) -> bool:
 
 
 def is_known(name: str) -> bool:
-  """Whether there is a mixture or task of that name."""
+  """Whether there is a mixture or task of that name; one by expression is made here."""
+  if expressions.is_expression(name):  # Each time: the tasks may be others by now.
+    tasks = expressions.tasks_of(name)
+    add(name, lambda: tasks, capped_rate)
   return name in seqio.MixtureRegistry.names() or name in seqio.TaskRegistry.names()
 
 

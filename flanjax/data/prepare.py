@@ -231,7 +231,6 @@ def _write_mixture(
 ) -> remote.AnyPath:
   task = seqio.TaskRegistry.get(jobs[0].name)
   vocabulary = task.output_features['targets'].vocabulary
-  name, vocabulary_fingerprint = fingerprints.of_vocabulary(vocabulary)
   folder = root / 'mixtures'
   tasks = [
       {
@@ -248,8 +247,7 @@ def _write_mixture(
       'split': split,
       'sequence_length': dict(lengths),
       'too_long': jobs[0].too_long,
-      'vocabulary': name,
-      'vocabulary_fingerprint': vocabulary_fingerprint,
+      **fingerprints.identity_of(vocabulary).entries,
       'vocab_size': int(vocabulary.vocab_size),
       'versions': prepared_task.versions(),
       'tasks': tasks,

@@ -187,7 +187,8 @@ def vocabulary_of(manifest: Manifest) -> seqio.Vocabulary:
   except UserError as e:
     raise UserError('The vocabulary of prepared data is not here.', where=os.fspath(manifest.path),
                     got=f'{name}: {e.got}', hint='hand it over: vocabulary=') from e
-  if manifest.vocabulary_fingerprint not in known:
+  same = manifest.vocabulary_content == fingerprints.identity_of(vocabulary).content != ''
+  if manifest.vocabulary_fingerprint not in known and not same:
     raise UserError(
         'The vocabulary is not the one that the data was prepared with.',
         where=os.fspath(manifest.path), got=f'{name}, which has changed',

@@ -38,6 +38,7 @@ CONTINUATIONS, DATASET_NAME, NO_INSTRUCTIONS = REGIMES = (
 _SHUFFLE_BUFFER = 4_000
 _INSTRUCTIONS_WIDTH = 200
 _NAME = re.compile(r'[A-Za-z]\w*\Z', re.ASCII)
+_FIRST = re.compile(r'(\w+)_first_(\d+)\Z', re.ASCII)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -183,9 +184,9 @@ class IndexedSource(seqio.DataSource):
   every run. Elements are {'example_id': int64, 'example': what the source gave}.
   """
 
-  def __init__(self, source: seqio.DataSource, name: str):
+  def __init__(self, source: seqio.DataSource, name: str, first: int | None = None):
     super().__init__(splits=(), performs_internal_shuffling=True)
-    self._source, self._name = source, name
+    self._source, self._name, self._first = source, name, first
     self._counts: dict[str, int] = {}
     self._generated = False
 
@@ -196,6 +197,11 @@ class IndexedSource(seqio.DataSource):
       _generate(self._source)
     self._generated = True
     return self._source
+
+  @property
+  def _most(self) -> int:
+    """Training examples kept at most."""
+    return MAX_TRAIN_EXAMPLES if self._first is None else min(self._first, MAX_TRAIN_EXAMPLES)
 
   @property
   def splits(self) -> Sequence[str]:
@@ -218,7 +224,7 @@ class IndexedSource(seqio.DataSource):
       if count is None or not math.isfinite(count):  # SeqIO: "infinite" for an empty TFDS split.
         elements = self.get_dataset(split, shuffle=False)
         count = int(elements.reduce(0, lambda n, _: n + 1).numpy())
-      self._counts[split] = min(count, MAX_TRAIN_EXAMPLES) if split == 'train' else count
+      self._counts[split] = min(count, self._most) if split == 'train' else count
     return self._counts[split]
 
   def get_dataset(
@@ -231,7 +237,7 @@ class IndexedSource(seqio.DataSource):
   ) -> tf.data.Dataset:
     dataset = self._ready.get_dataset(split, shuffle=False)
     if split == 'train':
-      dataset = dataset.take(MAX_TRAIN_EXAMPLES)
+      dataset = dataset.take(self._most)
     dataset = dataset.enumerate()
     if shard_info:
       dataset = dataset.shard(shard_info.num_shards, shard_info.index)
@@ -325,27 +331,54 @@ def register(spec: TaskSpec) -> TaskSpec:
         hint=f"specs.unregister('{spec.name}') first, to replace it",
     )
   source = IndexedSource(spec.source, spec.name)
-  features = _output_features(spec.suite)
   for name, task in tasks.items():
-    seqio.TaskRegistry.add(
-        name,
-        source=source,
-        output_features=features,
-        preprocessors=_preprocessors(task, source),
-        postprocess_fn=postprocessors.rank
-        if task.scoring
-        else spec.postprocess_fn or postprocessors.references,
-        metric_fns=[metrics.rank_accuracy] if task.scoring else list(spec.metric_fns),
-        shuffle_buffer_size=None,
-    )
+    _add(name, task, source)
   _specs[spec.name] = spec
   _parsed.update(tasks)
   return spec
 
 
+def _add(name: str, task: ParsedTask, source: IndexedSource) -> None:
+  """Registers one SeqIO task."""
+  spec = task.spec
+  seqio.TaskRegistry.add(
+      name,
+      source=source,
+      output_features=_output_features(spec.suite),
+      preprocessors=_preprocessors(task, source),
+      postprocess_fn=postprocessors.rank
+      if task.scoring
+      else spec.postprocess_fn or postprocessors.references,
+      metric_fns=[metrics.rank_accuracy] if task.scoring else list(spec.metric_fns),
+      shuffle_buffer_size=None,
+  )
+
+
+def first(name: str, count: int) -> str:
+  """A SeqIO task that trains on the first examples alone; it is registered when first asked for.
+
+    first('rte_10templates', 100)   'rte_10templates_first_100'
+  """
+  found = f'{name}_first_{count}'
+  task = parse_task_name(name)
+  if found not in seqio.TaskRegistry.names():
+    _add(found, task, IndexedSource(task.spec.source, task.spec.name, count))
+    _parsed[found] = task
+  return found
+
+
+def make_known(name: str) -> bool:
+  """Whether there is a SeqIO task of that name, after making it if `first` gives such names."""
+  said = _FIRST.match(name)
+  if said and said[1] in _parsed and int(said[2]):
+    first(said[1], int(said[2]))
+  return name in seqio.TaskRegistry.names()
+
+
 def unregister(name: str) -> None:
   """Forgets a spec and its SeqIO tasks, as when a notebook's cell is run again."""
-  for task in task_names(get(name)):
+  spec = get(name)
+  for task in [t for t, parsed in _parsed.items() if parsed.spec is spec]:
     seqio.TaskRegistry.remove(task)
     _parsed.pop(task, None)
   del _specs[name]

@@ -55,6 +55,7 @@ class Streamed:
   tasks: tuple[StreamedTask, ...]
   skipped: Mapping[str, str]
   path: str = ''
+  vocabulary_content: str = ''
 
 
 class StreamingSource:
@@ -89,9 +90,11 @@ class StreamingSource:
     tasks = self._provider.tasks if isinstance(self._provider, seqio.Mixture) else [self._provider]
     vocabulary = tasks[0].output_features['targets'].vocabulary
     self.vocab_size = int(vocabulary.vocab_size)
+    known = fingerprints.identity_of(vocabulary)
     self.manifest = Streamed(
-        name, *fingerprints.of_vocabulary(vocabulary), self.vocab_size,
-        tuple(StreamedTask(t.name, _cluster(t.name)) for t in tasks), dict(skipped or {}))
+        name, known.name, known.fingerprint, self.vocab_size,
+        tuple(StreamedTask(t.name, _cluster(t.name)) for t in tasks), dict(skipped or {}),
+        vocabulary_content=known.content)
     hashes = {t.name: fingerprints.of_task(t, split) for t in tasks}
     rates = [str(self._provider.get_rate(t)) for t in tasks] if len(tasks) > 1 else []
     self.fingerprint = fingerprints.digest(
@@ -101,7 +104,7 @@ class StreamingSource:
     self._snapshots: collections.OrderedDict[int, pathlib.Path] = collections.OrderedDict()
     self._tallies: dict[int, dict[str, int]] = {}
     self._rows: tuple[int, int] | None = None
-    self._iterator, self._next = None, 0
+    self._iterator, self._first, self._next = None, 0, 0
     self._restore_from: tuple[pathlib.Path, int, int] | None = None
 
   def _dataset(self, rows: tuple[int, int]) -> tf.data.Dataset:
@@ -120,7 +123,7 @@ class StreamingSource:
 
   def _open(self, rows: tuple[int, int]) -> None:
     self._iterator = iter(self._dataset(rows))
-    self._rows, self._next = rows, 0
+    self._rows, self._next = rows, self._first
     if self._restore_from:
       folder, at, step = self._restore_from
       self._restore_from = None
@@ -138,7 +141,7 @@ class StreamingSource:
       UserError: it does not follow, or a task's data or code fails.
     """
     rows = rows or (0, self.batch_size)
-    if self._iterator is None or step == 0:
+    if self._iterator is None or step == self._first:
       self._open(rows)
     if step != self._next or rows != self._rows:
       raise UserError('Streamed batches come in order.', got=f'batch {step}, rows {rows}',
@@ -204,7 +207,12 @@ class StreamingSource:
     if at:
       for file in self._snapshots[at].iterdir():
         shutil.copy(file, folder / file.name)
-    (folder / 'position.json').write_text(json.dumps({'step': step, 'snapshot': at}))
+    position = {'step': step, 'snapshot': at, 'first': self._first}
+    (folder / 'position.json').write_text(json.dumps(position))
+
+  def begin(self, step: int) -> None:
+    """Calls the first batch number `step`, for a run that goes on with another one's model."""
+    self._first = step
 
   def restore(self, folder: str | os.PathLike, step: int) -> None:
     """Goes on with batch `step`, from what `save` wrote.
@@ -220,6 +228,7 @@ class StreamingSource:
     if position['step'] != step:
       raise UserError('The state of the streamed data is of another step.', where=str(folder),
                       got=position['step'], expected=step)
+    self._first = position.get('first', 0)
     self._restore_from = folder, position['snapshot'], step
 
 

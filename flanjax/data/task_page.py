@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import jinja2
 import seqio
 
+from flanjax import pages
 from flanjax.data import catalogue, lint, sources, specs
 from flanjax.data.specs import CONTINUATIONS, DATASET_NAME, NO_INSTRUCTIONS, TaskSpec
 from flanjax.data.templates import OPTIONS_SLOT, Template, options_text, parse
@@ -60,12 +60,9 @@ def render(name: str, num_examples: int = 2, split: str | None = None) -> str:
   split = split or next(iter(splits if 'train' not in splits else ()), 'train')
   examples = [] if facts['missing'] else lint.fields_of(spec, num_examples, split)
   count, vocabulary = _token_counter(spec) if examples else (None, '')
-  environment = jinja2.Environment(
-      loader=jinja2.PackageLoader('flanjax.data', 'pages'),
-      autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
-  )  # fmt: skip
-  environment.filters['whole'] = lambda n: f'{n:,}'
+  environment = pages.environment('flanjax.data', 'pages')
   return environment.get_template('task.html.j2').render(
+      policy=pages.policy(),
       facts=facts,
       details=[(k, v) for k, v in _details(spec, facts, splits) if v],
       examples=examples,

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import tempfile
 import urllib.error
 import urllib.request
 
 import seqio
-import tensorflow as tf
 
 from flanjax.errors import UserError
-from flanjax.input import detokenize
+from flanjax.input import detokenize, pieces
 
-EXTRA_IDS = 100
 ENVIRONMENT_VARIABLE = 'FLANJAX_VOCABULARY'
 T5_PATH = 'gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model'
 _T5_URL = T5_PATH.replace('gs://', 'https://storage.googleapis.com/')
@@ -38,7 +35,7 @@ def chosen() -> str | None:
 def default_name(suite: str) -> str:
   """The vocabulary a suite's tasks use: `set_default`, environment, or the suite's own."""
   own = 'mini' if suite == 'mini' else 't5'
-  return _default or os.environ.get(ENVIRONMENT_VARIABLE) or own
+  return pieces.absolute(_default or os.environ.get(ENVIRONMENT_VARIABLE) or own)
 
 
 def _cached_t5() -> str:
@@ -59,26 +56,23 @@ def _unreachable(name: str, path: str, reason: object) -> UserError:
       f"The vocabulary '{name}' cannot be read.",
       where=path,
       got=str(reason).splitlines()[0] if str(reason) else type(reason).__name__,
-      expected="a SentencePiece model, or one of the names 'mini', 'bytes', 't5'",
+      expected="a SentencePiece model, a folder with one, or one of the names 'mini', 'bytes', 't5'",
       hint=f'name another: --vocabulary, or {ENVIRONMENT_VARIABLE}=/path/to/sentencepiece.model',
   )
 
 
-def _file_of(name: str) -> str:
-  """Local path of a named vocabulary or of a given model file, known to exist."""
+def _read(name: str) -> pieces.Pieces:
+  """A SentencePiece model by name; that of T5 is downloaded where it is not here yet."""
   if name == 't5':
     try:
-      return _cached_t5()
+      _cached_t5()
     except (OSError, urllib.error.URLError) as e:
       raise _unreachable(name, T5_PATH, e) from e
-  path = str(detokenize.mini_path()) if name == 'mini' else os.path.expanduser(name)
   try:
-    exists = tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path)
-  except tf.errors.OpError as e:
-    raise _unreachable(name, path, e) from e
-  if not exists:
-    raise _unreachable(name, path, 'no such file')
-  return path
+    return pieces.read(name)
+  except UserError as e:
+    reason = f'{e.what[:1].lower()}{e.what[1:].rstrip(".")}: {e.got}'
+    raise _unreachable(name, e.where, f'{reason}; {e.hint}' if e.hint else reason) from e
 
 
 @functools.cache
@@ -86,30 +80,28 @@ def get(name: str) -> seqio.Vocabulary:
   """A vocabulary by name.
 
   Args:
-    name: 'mini', 'bytes', 't5', or the path of a SentencePiece model. Models get T5's 100
-      extra ids at their end.
+    name: 'mini', 'bytes', 't5', the path of a SentencePiece model, or of a folder of transformers
+      with one. Models that have no extra ids of their own get T5's 100 at their end.
 
   Raises:
     UserError: the file cannot be reached or is no SentencePiece model.
   """
-  if name == 'bytes':
+  if pieces.is_bytes(name):
     return seqio.ByteVocabulary()
-  path = _file_of(name)
-  vocabulary = seqio.SentencePieceVocabulary(path, extra_ids=EXTRA_IDS)
-  try:
-    vocabulary.load_model()
-  except Exception as e:  # The parser of a foreign file may raise anything.
-    raise _unreachable(name, path, f'not a SentencePiece model ({type(e).__name__})') from e
-  return vocabulary
+  found = _read(name)
+  return seqio.SentencePieceVocabulary(os.fspath(found.path), extra_ids=found.added_extra_ids)
 
 
-@functools.cache
+def identity(name: str) -> pieces.Identity:
+  """Name and hashes of a vocabulary; UserError as for `get`."""
+  if not pieces.is_bytes(name):
+    _read(name)
+  return pieces.identity(name)
+
+
 def fingerprint(name: str) -> str:
   """Sha256 of the vocabulary's model file, or of its name where there is none."""
-  if name == 'bytes':
-    return hashlib.sha256(b'seqio.ByteVocabulary').hexdigest()
-  with tf.io.gfile.GFile(_file_of(name), 'rb') as f:
-    return hashlib.sha256(f.read()).hexdigest()
+  return identity(name).fingerprint
 
 
 class SuiteVocabulary(seqio.Vocabulary):

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-import seqio
 import tensorflow as tf
 
 from flanjax.data import specs, template_libraries, vocabularies, worker_process
@@ -81,7 +80,7 @@ class UnknownTask(UserError):
 
 def check_known(task: str) -> None:
   """Raises UnknownTask unless this process knows a SeqIO task."""
-  if task not in seqio.TaskRegistry.names():
+  if not specs.make_known(task):
     raise UnknownTask(
         'A worker process does not know a task.', where=f'task {task}',
         hint='name the module that registers it (--module), or use one worker (--num_workers=1)')

@@ -27,7 +27,7 @@ COLOURS = {
     'model-2': '#6a5aa0',
     'model-3': '#4d7a2f',
 }
-_STYLE = {
+STYLE = {
     'text.parse_math': False,
     'axes.formatter.use_mathtext': False,
     'axes.unicode_minus': True,
@@ -67,16 +67,17 @@ def clusters(report: Mapping[str, Any]) -> mpl_figure.Figure:
 
 
 def _cluster_scores(ax, report: Mapping[str, Any]) -> None:
-  rows, models = report['clusters'], report['models']
+  rows, models = report['clusters'], report['columns']
   _cluster_axis(ax, rows, 'score, 0 to 100')
   for i, model in enumerate(models):
     points = []
     for y, c in enumerate(rows):
       shown = [m for m in models if c['scores'][m] is not None]
       if model in shown:
-        offset = _SPREAD * (shown.index(model) - (len(shown) - 1) / 2)
+        step = min(_SPREAD, 0.8 / len(shown))
+        offset = step * (shown.index(model) - (len(shown) - 1) / 2)
         points.append((c['scores'][model], y + offset, c['intervals'][model]))
-    _dots(ax, points, model_colour(i), model, hollow=i > 0)
+    dots(ax, points, model_colour(i), model, hollow=i > 0)
   ticks = [
       (c['baselines']['best'], y) for y, c in enumerate(rows) if c['baselines']['best'] is not None
   ]
@@ -96,7 +97,7 @@ def _cluster_differences(ax, rows: Sequence[Mapping[str, Any]]) -> None:
         if c['difference'] and c['difference']['value'] is not None
         and _excludes_zero(c['difference']) == clear
     ]
-    _dots(ax, points, COLOURS['ink'], None, hollow=not clear)
+    dots(ax, points, COLOURS['ink'], None, hollow=not clear)
   ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda v, _: f'{v:+.0f}' if v else '0'))
 
 
@@ -108,14 +109,14 @@ def _cluster_axis(ax, rows: Sequence[Mapping[str, Any]], label: str) -> None:
   for y, c in enumerate(rows):
     if c['held_out']:
       ax.axhspan(y - 0.5, y + 0.5, color=COLOURS['band'], linewidth=0, zorder=0)
-  names = [_short(c['cluster']) + (' (held out)' if c['held_out'] else '') for c in rows]
+  names = [short(c['cluster']) + (' (held out)' if c['held_out'] else '') for c in rows]
   ax.set_yticks(range(len(rows)), names)
   ax.set_ylim(len(rows) - 0.5, -0.5)
   ax.set_xlabel(label)
-  _plain(ax)
+  plain(ax)
 
 
-def _dots(ax, points, colour: str, label: str | None, hollow: bool = False) -> None:
+def dots(ax, points, colour: str, label: str | None, hollow: bool = False) -> None:
   """Points (value, y, interval) with their interval as a line."""
   for value, y, ends in points:
     if ends and ends['low'] is not None:
@@ -124,7 +125,7 @@ def _dots(ax, points, colour: str, label: str | None, hollow: bool = False) -> N
   ax.scatter(
       [p[0] for p in points], [p[1] for p in points], s=34, zorder=4, linewidths=1.5,
       facecolor=COLOURS['paper'] if hollow else colour, edgecolor=colour,
-      label=label and _short(label),
+      label=label and short(label),
   )  # fmt: skip
 
 
@@ -134,14 +135,14 @@ def loss(report: Mapping[str, Any]) -> mpl_figure.Figure:
   ax = fig.subplots()
   for i, run in enumerate(report['loss']):
     ax.plot(run['steps'], run['values'], color=model_colour(i), linewidth=1.5,
-            label=_short(run['run']))  # fmt: skip
+            label=short(run['run']))  # fmt: skip
   ax.set_xlabel('step')
   ax.set_ylabel('loss per target token')
   ax.set_ylim(bottom=0)
   ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda v, _: f'{v:,.0f}'))
   if len(report['loss']) > 1:
     ax.legend(frameon=False)
-  _plain(ax, grid='y')
+  plain(ax, grid='y')
   return fig
 
 
@@ -156,12 +157,12 @@ def shares(report: Mapping[str, Any]) -> mpl_figure.Figure:
              color=COLOURS['muted'], label='expected from the rates', zorder=3)  # fmt: skip
   ax.scatter([100 * r['drawn'] for r in rows], y, s=22, color=COLOURS['model-0'],
              label='drawn', zorder=4)  # fmt: skip
-  ax.set_yticks(y, [_short(r['dataset']) for r in rows], fontsize=8.5)
+  ax.set_yticks(y, [short(r['dataset']) for r in rows], fontsize=8.5)
   ax.set_ylim(len(rows) - 0.4, -0.6)
   ax.set_xlim(left=0)
   ax.set_xlabel('share of examples, %')
   fig.legend(loc='outside upper left', ncols=2, frameon=False, fontsize=9)
-  _plain(ax)
+  plain(ax)
   return fig
 
 
@@ -172,24 +173,24 @@ def draw(report: Mapping[str, Any]) -> dict[str, tuple[bytes, str]]:
     wanted['loss'] = loss
   if report['audit'] and report['audit']['tasks']:
     wanted['shares'] = shares
-  with matplotlib.rc_context(_STYLE):
+  with matplotlib.rc_context(STYLE):
     figures = {name: make(report) for name, make in wanted.items()}
-    return {name: (_png(fig), _svg(fig, name)) for name, fig in figures.items()}
+    return {name: (png(fig), svg(fig, name)) for name, fig in figures.items()}
 
 
 def shares_png(audit: Mapping[str, Any]) -> bytes:
   """The figure of shares alone, as a PNG file."""
-  with matplotlib.rc_context(_STYLE):
-    return _png(shares({'audit': audit}))
+  with matplotlib.rc_context(STYLE):
+    return png(shares({'audit': audit}))
 
 
-def _png(fig: mpl_figure.Figure) -> bytes:
+def png(fig: mpl_figure.Figure) -> bytes:
   out = io.BytesIO()
   fig.savefig(out, format='png', dpi=160, metadata={'Software': None})
   return out.getvalue()
 
 
-def _svg(fig: mpl_figure.Figure, name: str) -> str:
+def svg(fig: mpl_figure.Figure, name: str) -> str:
   """An <svg> element: colours as CSS variables, ids that no other figure of the page has."""
   out = io.StringIO()
   with matplotlib.rc_context({'svg.hashsalt': name}):
@@ -206,7 +207,7 @@ def _adapt(tag: str, name: str) -> str:
   return tag
 
 
-def _plain(ax, grid: str = 'x') -> None:
+def plain(ax, grid: str = 'x') -> None:
   for side in ('top', 'right', 'left'):
     ax.spines[side].set_visible(False)
   ax.tick_params(length=0)
@@ -214,6 +215,6 @@ def _plain(ax, grid: str = 'x') -> None:
   ax.set_axisbelow(True)
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
   text = ' '.join(text.split())
   return text if len(text) <= _LABEL_CHARACTERS else text[: _LABEL_CHARACTERS - 1] + '…'

@@ -14,35 +14,17 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from flanjax import errors, partitioning
+from flanjax.inference import requests
+from flanjax.inference.engine import Engine
+from flanjax.inference.programs import Static
 
 Progress = Callable[[int, int], None]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Static:
-  """A model as a static argument of a jitted function: equal when type and config are.
-
-  So the tuned and the untuned model share their compiled programs.
-  """
-
-  model: Any = dataclasses.field(compare=False)
-  key: tuple[Any, ...]
-
-  @classmethod
-  def of(cls, model: Any) -> _Static:
-    return cls(model, (type(model), getattr(model, 'config', id(model))))
-
-
-@functools.partial(jax.jit, static_argnames=('model', 'max_decode_steps', 'eos_id'))
-def _predict(params, batch, *, model: _Static, max_decode_steps: int, eos_id: int):
-  return model.model.predict_batch(params, batch, max_decode_steps, eos_id)
-
-
 @functools.partial(jax.jit, static_argnames='model')
-def _score(params, batch, *, model: _Static):
+def _score(params, batch, *, model: Static):
   return model.model.score_tokens(params, batch)
 
 
@@ -136,8 +118,8 @@ class Predictor:
   """Generates from and scores with one set of parameters.
 
   Args:
-    model: has `predict_batch(params, batch, max_decode_steps, eos_id)` and `score_tokens(params,
-      batch)`; a `config` that can be hashed lets equal models share compiled programs.
+    model: has `score_tokens(params, batch)` and what `inference.engine.Engine` needs; a `config`
+      that can be hashed lets equal models share compiled programs.
     params: its parameters, on the host or on devices.
     mesh: from `partitioning.make_mesh`; a batch is dealt over its axes 'data' and 'fsdp',
       parameters are placed by the model's logical axes. None: the default device.
@@ -161,7 +143,7 @@ class Predictor:
     if batch_size < 1:
       raise errors.UserError('batch_size must be at least 1', where='Predictor', got=batch_size)
     self.model = model
-    self._static = _Static.of(model)
+    self._static = Static.of(model)
     self._input_multiple, self._target_multiple = input_multiple, target_multiple
     self.eos_id = eos_id
     self._mesh = mesh
@@ -196,17 +178,19 @@ class Predictor:
       max_decode_steps: the most tokens of an answer.
       progress: called with (inputs answered, all).
     """
+    if not inputs:
+      return []
+    engine = Engine(
+        self.model, self.params, slots=min(self.batch_size, len(inputs)), mesh=self._mesh,
+        max_decode_steps=max_decode_steps, input_multiple=self._input_multiple,
+        eos_id=self.eos_id)
+    greedy = requests.Sampling(max_decode_steps)
+    # The longest first: a lack of memory shows at once.
+    order = sorted(range(len(inputs)), key=lambda i: -len(inputs[i]))
     answers: list[list[int]] = [[] for _ in inputs]
-    done = 0
-    for rows in batches([len(x) for x in inputs], self.batch_size):
-      length = padded_length(max(len(inputs[i]) for i in rows), self._input_multiple)
-      batch = {'encoder_input_tokens': pad([inputs[i] for i in rows], self.batch_size, length)}
-      tokens = self._run(
-          _predict, batch, max_decode_steps=max_decode_steps, eos_id=self.eos_id
-      )
-      for i, row in zip(rows, tokens):
-        answers[i] = until_end(row, self.eos_id)
-      done += len(rows)
+    asked = (requests.Request(i, inputs[i], greedy) for i in order)
+    for done, answer in enumerate(engine.run(asked), start=1):
+      answers[answer.id] = answer.completions[0].tokens
       if progress:
         progress(done, len(inputs))
     return answers
@@ -218,13 +202,23 @@ class Predictor:
   ) -> np.ndarray:
     """log p(targets | inputs), summed over the targets' tokens: float64 [pairs].
 
-    A prompt is encoded once for all its targets, which share a row of the decoder.
-
     Args:
       pairs: token ids of inputs and targets, each with its end token.
       progress: called with (pairs scored, all).
     """
-    scores = np.zeros(len(pairs), np.float64)
+    return np.array([np.sum(x) for x in self.score_tokens(pairs, progress)], np.float64)
+
+  def score_tokens(
+      self,
+      pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+      progress: Progress | None = None,
+  ) -> list[np.ndarray]:
+    """log p of every target token, float64 [length of the target] for each pair.
+
+    A prompt is encoded once for all its targets, which share a row of the decoder. Arguments as
+    of `score`.
+    """
+    scores = [np.zeros(0)] * len(pairs)
     asked, done = prompts(pairs), 0
     for rows in batches([len(p.inputs) + p.target_tokens for p in asked], self.batch_size):
       chosen = [asked[i] for i in rows]
@@ -236,7 +230,8 @@ class Predictor:
       tokens = self._run(_score, batch).astype(np.float64)
       for row, prompt in zip(tokens, chosen):
         ends = np.cumsum([len(t) for t in prompt.targets])
-        scores[prompt.pairs] = np.add.reduceat(row[: ends[-1]], [0, *ends[:-1]])
+        for pair, part in zip(prompt.pairs, np.split(row[: ends[-1]], ends[:-1])):
+          scores[pair] = part
         done += len(prompt.pairs)
       if progress:
         progress(done, len(pairs))
@@ -247,18 +242,4 @@ class Predictor:
     if self._mesh is not None:
       batch = partitioning.put(batch, partitioning.batch_sharding(self._mesh))
     with partitioning.activate(self._mesh):
-      return _fetch(function(self.params, batch, model=self._static, **static))
-
-
-def until_end(tokens: Sequence[int], eos_id: int) -> list[int]:
-  """The tokens before the first `eos_id`, without padding."""
-  tokens = [int(t) for t in tokens]
-  ended = tokens.index(eos_id) if eos_id in tokens else len(tokens)
-  return [t for t in tokens[:ended] if t]
-
-
-def _fetch(x: jax.Array) -> np.ndarray:
-  """The whole array on this host, also where its parts are on several."""
-  if x.is_fully_addressable:
-    return np.asarray(x)
-  return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+      return partitioning.fetch(function(self.params, batch, model=self._static, **static))

@@ -26,7 +26,8 @@ from flanjax import errors
 Record = dict[str, Any]
 
 # Every record has these. `postprocessed` ([target, prediction]) is there besides where a task's
-# postprocessor makes something other than text.
+# postprocessor makes something other than text, and of ranked options `option_tokens` and
+# `unconditional_scores`, what `conventions` compares by.
 FIELDS = (
     'model', 'task', 'cluster', 'seqio_task', 'mode', 'template_id', 'example_id', 'inputs',
     'targets', 'prediction', 'options', 'option_scores', 'score', 'metric', 'metric_fn',
@@ -50,6 +51,8 @@ class EvalInfo:
     trained: clusters trained on; empty when it is all that are neither held out nor excluded.
     baselines: task -> {'majority', 'chance', 'copy'}, where known better than from the records.
     seed: the seed of the run.
+    checkpoints: model -> {'path', 'step'} of its parameters.
+    command: the command line of the evaluation.
   """
 
   holdout: str | None = None
@@ -60,6 +63,8 @@ class EvalInfo:
   trained: tuple[str, ...] = ()
   baselines: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
   seed: int | None = None
+  checkpoints: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+  command: tuple[str, ...] = ()
 
   def write(self, path: str | os.PathLike[str]) -> None:
     write_atomically(path, json.dumps(dataclasses.asdict(self), indent=2) + '\n')
@@ -69,7 +74,8 @@ class EvalInfo:
     data = read_json(path)
     known = {f.name for f in dataclasses.fields(cls)}
     info = cls(**{k: v for k, v in data.items() if k in known and v is not None})
-    return dataclasses.replace(info, excluded=tuple(info.excluded), trained=tuple(info.trained))
+    return dataclasses.replace(info, excluded=tuple(info.excluded), trained=tuple(info.trained),
+                               command=tuple(info.command))
 
 
 def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:
@@ -117,11 +123,17 @@ def write_task(
     records: Iterable[Record],
     stamp: Mapping[str, Any],
     metrics: Mapping[str, float],
+    cut: Mapping[str, int] | None = None,
 ) -> None:
-  """Writes one task's records and then the file that declares them done."""
+  """Writes one task's records and then the file that declares them done.
+
+  `cut` counts the examples whose inputs, or targets, were longer than the model read.
+  """
   text = ''.join(json.dumps(r, ensure_ascii=False) + '\n' for r in records)
   write_atomically(path, text)
   done = {'stamp': dict(stamp), 'metrics': dict(metrics), 'sha256': _sha256(text.encode())}
+  if cut is not None:
+    done['cut'] = dict(cut)
   write_atomically(_done_path(path), json.dumps(done, indent=2) + '\n')
 
 

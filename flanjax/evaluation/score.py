@@ -9,6 +9,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import os
 import pathlib
@@ -29,7 +30,7 @@ from flanjax.evaluation.records import Record
 
 # Tasks are evaluated, and so made resumable, in groups of about this many rows.
 GROUP_ROWS = 1_024
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 
 Progress = Callable[[int, int, str], None]
 
@@ -194,18 +195,18 @@ def _run(group: _Group) -> Iterator[_Job]:
     outputs = _predict(variant.predictor, sources)
     for job, source, output in zip(jobs, sources, outputs):
       found = source.finish(variant.model, output)
-      records_lib.write_task(job.path, found.records, job.stamp, found.metrics)
+      records_lib.write_task(job.path, found.records, job.stamp, found.metrics, source.cut)
       yield job
 
 
 def _predict(predictor: Predictor, sources: Sequence[_Source]) -> list[np.ndarray]:
-  """Scores [rows], or padded token ids [rows, steps], of each source."""
+  """Of each source scores with and without their prompts, [rows, 2], or padded ids [rows, steps]."""
   outputs: list[Any] = [None] * len(sources)
   ranked = [i for i, s in enumerate(sources) if s.parsed.scoring]
   if ranked:
-    pairs = [(r['inputs'], r['targets']) for i in ranked for r in sources[i].rows]
-    for i, part in _split(ranked, sources, predictor.score(pairs)):
-      outputs[i] = np.asarray(part)
+    rows = [row for i in ranked for row in sources[i].rows]
+    for i, part in _split(ranked, sources, _scores(predictor, rows)):
+      outputs[i] = part
   by_steps: dict[int, list[int]] = {}
   for i, source in enumerate(sources):
     if not source.parsed.scoring:
@@ -217,6 +218,17 @@ def _predict(predictor: Predictor, sources: Sequence[_Source]) -> list[np.ndarra
       rows = [a + [predictor.eos_id] * (steps - len(a)) for a in part]
       outputs[i] = np.array(rows, np.int32)
   return outputs
+
+
+def _scores(predictor: Predictor, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
+  """log p(targets | inputs), and log p(targets | nothing): float64 [rows, 2]."""
+  with_prompt = predictor.score([(r['inputs'], r['targets']) for r in rows])
+  # Most tasks have a few labels: each is asked once.
+  options = {r['targets'].tobytes(): r['targets'] for r in rows}
+  nothing = np.array([predictor.eos_id], np.int32)
+  alone = predictor.score([(nothing, targets) for targets in options.values()])
+  of_option = dict(zip(options, alone))
+  return np.stack([with_prompt, [of_option[r['targets'].tobytes()] for r in rows]], axis=1)
 
 
 def _split(chosen: Iterable[int], sources, values) -> Iterator[tuple[int, Any]]:
@@ -256,9 +268,25 @@ class _Source:
           'There are no examples to evaluate.', where=f'task {name}, split {split}'
       )
 
+  @functools.cached_property
+  def cut(self) -> dict[str, int]:
+    """How many examples have inputs, or a target, longer than `lengths`.
+
+    Those that fill the length are read again; where none does, none was cut.
+    """
+    found = {}
+    for side in ('inputs', 'targets'):
+      feature, limit = self._task.output_features[side], self.lengths[side]
+      longest = limit - bool(feature.add_eos)
+      texts = {(int(r['example_id']), _text(r[f'{side}_pretokenized'])) for r in self.rows
+               if len(r[side]) >= limit}
+      found[side] = len({i for i, t in texts if len(feature.vocabulary.encode(t)) > longest})
+    return found
+
   def finish(self, model: str, outputs: np.ndarray) -> _Finished:
     """Lets SeqIO's evaluator compute the metrics, and makes the records of what it saw."""
-    answer = lambda dataset: list(enumerate(outputs))
+    told = outputs[:, 0] if self.parsed.scoring else outputs
+    answer = lambda dataset: list(enumerate(told))
     future, _ = self._evaluator.evaluate(compute_metrics=True, predict_fn=answer, score_fn=answer)
     values = {k: float(v) for k, v in future.result()[self._task.name].items()}
     seen: _Capture = self._evaluator.loggers[0]
@@ -304,16 +332,19 @@ class _Source:
     examples: dict[int, list[int]] = {}
     for i, row in enumerate(self.rows):
       examples.setdefault(int(row['idx'][0]), []).append(i)
-    units = metrics.unit_scores(metrics.rank_accuracy, seen.targets, outputs)
+    sums, alone = outputs.T
+    units = metrics.unit_scores(metrics.rank_accuracy, seen.targets, sums)
     found = []
     for unit, rows in zip(units, examples.values(), strict=True):
       options = [_text(self.rows[i]['targets_pretokenized']) for i in rows]
       right = [o for o, i in zip(options, rows) if self.rows[i]['is_correct']]
       found.append(self._common(model, self.rows[rows[0]], metrics.rank_accuracy) | {
           'targets': right[0] if len(right) == 1 else right,
-          'prediction': options[int(np.argmax(outputs[rows]))],
+          'prediction': options[int(np.argmax(sums[rows]))],
           'options': options,
-          'option_scores': [float(outputs[i]) for i in rows],
+          'option_scores': sums[rows].tolist(),
+          'option_tokens': [len(self.rows[i]['targets']) for i in rows],
+          'unconditional_scores': alone[rows].tolist(),
           'score': float(unit),
       })  # fmt: skip
     return found
@@ -364,7 +395,7 @@ def _whole_examples(name: str, num_examples: int | None) -> Iterator[str]:
     yield name
     return
   steps.insert(steps.index(preprocessors.expand_options), lambda d: d.take(num_examples))
-  capped = f'{name}_first_{num_examples}'
+  capped = f'{name}_capped_{num_examples}'
   seqio.TaskRegistry.add_provider(capped, task.replace(name=capped, preprocessors=steps))
   try:
     yield capped

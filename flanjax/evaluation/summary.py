@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from flanjax.evaluation import baselines as baselines_lib
-from flanjax.evaluation import statistics
+from flanjax.evaluation import conventions, evidence, samples, sensitivity, statistics
 from flanjax.evaluation.records import EvalInfo, Record
 from flanjax.evaluation.statistics import Analysis, TaskRecords
-
-SAMPLES_PER_SIDE = 2
-_RIGHT = 100 - 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +19,7 @@ class Tables:
   """Everything `summarise` looks at. Keys of `test` and `dev` are (task, mode).
 
   `clean`: task -> ids of the examples about which an audit of leakage found nothing.
+  `trained`: task -> templates that training drew, where that is known.
   """
 
   info: EvalInfo
@@ -30,6 +27,7 @@ class Tables:
   test: Mapping[tuple[str, str], TaskRecords]
   dev: Mapping[tuple[str, str], TaskRecords]
   clean: Mapping[str, frozenset[int]] = dataclasses.field(default_factory=dict)
+  trained: Mapping[str, frozenset[int]] | None = None
   _memo: dict[tuple[str, str], Any] = dataclasses.field(default_factory=dict, repr=False)
 
   def headline_mode(self, task: str) -> str:
@@ -67,10 +65,11 @@ def make_tables(
     dev_records: Sequence[Record] = (),
     metric_fns: Mapping[str, statistics.MetricFn] | None = None,
     clean: Mapping[str, frozenset[int]] | None = None,
+    audit: Mapping[str, Any] | None = None,
     resamples: int = statistics.RESAMPLES,
     seed: int = 0,
 ) -> Tables:
-  """Groups records and settles which models are compared."""
+  """Groups records and settles which models are compared; `audit` is the run's train/audit.json."""
   names = {r['model'] for r in records}
   models = tuple(m for m in info.models if m in names)
   models += tuple(sorted(names - set(models)))
@@ -86,7 +85,8 @@ def make_tables(
   )
   return Tables(
       info, analysis, statistics.group(records, metric_fns),
-      statistics.group(dev_records, metric_fns), clean or {})
+      statistics.group(dev_records, metric_fns), clean or {},
+      sensitivity.trained_templates(audit))
 
 
 def summarise(tables: Tables) -> dict[str, list[dict[str, Any]]]:
@@ -99,10 +99,18 @@ def summarise(tables: Tables) -> dict[str, list[dict[str, Any]]]:
   names = sorted(by_cluster, key=lambda c: (order.index(tables.status(c)), c))
   rank = {c: i for i, c in enumerate(names)}
   tasks.sort(key=lambda t: (rank[t['cluster']], t['task'], not t['headline']))
+  clusters = [_cluster(tables, c, by_cluster[c]) for c in names]
+  evidence.correct(clusters, tables.analysis.untuned)
+  shown = []
+  for task in tasks:
+    task['outcomes'], answers = samples.choose(tables, task)
+    shown += answers if task['headline'] else []
+  found = evidence.detectable(
+      tables.analysis, {c: _chosen(tables, by_cluster[c]) for c in names})
   return {
-      'clusters': [_cluster(tables, c, by_cluster[c]) for c in names],
+      'clusters': [c | {'detectable': found.get(c['cluster'])} for c in clusters],
       'tasks': tasks,
-      'samples': [s for t in tasks if t['headline'] for s in _samples(tables, t)],
+      'samples': shown,
   }
 
 
@@ -118,7 +126,7 @@ def _scores(tables: Tables, chosen: Sequence[TaskRecords]) -> dict[str, Any]:
       'metric': metrics[0] if len(metrics) == 1 else f'mixed: {", ".join(metrics)}',
       'n_examples': statistics.count_examples(analysis.keys(t) for t in chosen),
       'scores': {m: s and s['value'] for m, s in scores.items()},
-      'intervals': {m: s and {'low': s['low'], 'high': s['high']} for m, s in scores.items()},
+      'intervals': {m: s and {k: s[k] for k in ('low', 'high', 'method')} for m, s in scores.items()},
       'difference': differences.get(analysis.untuned),
       'differences': [{'model': m, **d} for m, d in differences.items() if d],
       'baselines': {
@@ -147,22 +155,27 @@ def _clean_scores(tables: Tables, chosen: Sequence[TaskRecords]) -> dict[str, An
       'n_examples': statistics.count_examples(map(analysis.keys, parts)),
       'of': statistics.count_examples(map(analysis.keys, listed)),
       'scores': {m: s and s['value'] for m, s in scores.items()},
-      'intervals': {m: s and {'low': s['low'], 'high': s['high']} for m, s in scores.items()},
+      'intervals': {m: s and {k: s[k] for k in ('low', 'high', 'method')} for m, s in scores.items()},
       'difference': analysis.untuned and analysis.difference(parts, analysis.untuned),
   }
+
+
+def _comparable(analysis: Analysis, candidates: Sequence[TaskRecords]) -> list[TaskRecords]:
+  """Those that both models have, or all where there is none."""
+  both = [t for t in candidates if {analysis.lead, analysis.untuned} - {None} <= t.by_model.keys()]
+  return both or list(candidates)
+
+
+def _chosen(tables: Tables, members: Sequence[TaskRecords]) -> list[TaskRecords]:
+  """The tables of a cluster that its score is about."""
+  headline = [t for t in members if t.mode == tables.headline_mode(t.task)]
+  return _comparable(tables.analysis, headline)
 
 
 def _cluster(tables: Tables, name: str, members: Sequence[TaskRecords]) -> dict[str, Any]:
   """One entry of `clusters`: each task in its headline mode, and each mode by itself."""
   analysis = tables.analysis
-
-  def comparable(candidates: Sequence[TaskRecords]) -> list[TaskRecords]:
-    both = [
-        t for t in candidates if {analysis.lead, analysis.untuned} - {None} <= t.by_model.keys()
-    ]
-    return both or list(candidates)
-
-  chosen = comparable([t for t in members if t.mode == tables.headline_mode(t.task)])
+  chosen = _chosen(tables, members)
   modes = sorted({t.mode for t in members})
   best_dev = {m: [_best_dev(tables, t, m) for t in chosen] for m in analysis.models}
   return {
@@ -172,13 +185,14 @@ def _cluster(tables: Tables, name: str, members: Sequence[TaskRecords]) -> dict[
       'mode': chosen[0].mode if len({t.mode for t in chosen}) == 1 else 'mixed',
       'tasks': [t.task for t in chosen],
       **_scores(tables, chosen),
+      **evidence.of_tasks(analysis, chosen),
       'clean': _clean_scores(tables, chosen),
       'best_dev_template': {
           m: float(np.mean([b['value'] for b in found])) if all(found) else None
           for m, found in best_dev.items()
       },
       'by_mode': {
-          mode: _scores(tables, comparable([t for t in members if t.mode == mode]))
+          mode: _scores(tables, _comparable(analysis, [t for t in members if t.mode == mode]))
           for mode in modes
       },
   }
@@ -200,9 +214,14 @@ def _task(tables: Tables, table: TaskRecords) -> dict[str, Any]:
       'mode': table.mode,
       'headline': table.mode == tables.headline_mode(table.task),
       **_scores(tables, [table]),
+      **evidence.of_tasks(analysis, [table]),
+      **evidence.of_templates(table, analysis, per_model, tables.trained),
+      'conventions': conventions.scores(
+          table, {m: analysis.common(table, m) for m in analysis.models}),
       'clean': _clean_scores(tables, [table]),
       'templates': [
-          {'template_id': t, 'scores': {m: per_model.get(m, {}).get(t) for m in analysis.models}}
+          {'template_id': t, 'scores': {m: per_model.get(m, {}).get(t) for m in analysis.models},
+           'mcnemar': evidence.mcnemar(analysis, table, t)}
           for t in templates
       ],
       'template_range': {
@@ -216,60 +235,3 @@ def _task(tables: Tables, table: TaskRecords) -> dict[str, Any]:
 def _best_dev(tables: Tables, table: TaskRecords, model: str) -> dict[str, Any] | None:
   dev = tables.dev.get((table.task, table.mode))
   return statistics.best_dev_template(dev, table, model, tables.analysis.common(table, model))
-
-
-def verdict(record: Record) -> str:
-  """'right', 'wrong' or, for graded metrics, 'partly'."""
-  score = record['score']
-  if score is None:
-    score = 100.0 if record['prediction'] in baselines_lib.references(record) else 0.0
-  return 'right' if score >= _RIGHT else 'wrong' if score <= 0 else 'partly'
-
-
-def _samples(tables: Tables, task: Mapping[str, Any]) -> list[dict[str, Any]]:
-  """A few examples of a task that the lead model gets right, and a few that it does not.
-
-  Drawn by a hash of their ids, so not chosen by anyone; where none is wholly right, the best are.
-  """
-  table = tables.test[task['task'], task['mode']]
-  if tables.analysis.lead not in table.by_model:
-    return []
-  lead = table.by_model[tables.analysis.lead]
-  keys = sorted(
-      tables.analysis.keys(table), key=lambda k: zlib.crc32(f'{table.task} {k}'.encode())
-  )
-  first = list({example: (t, example) for t, example in reversed(keys)}.values())[::-1]
-  right = [k for k in first if verdict(lead[k]) == 'right'][:SAMPLES_PER_SIDE]
-  wrong = [k for k in first if verdict(lead[k]) != 'right']
-  if not right:
-    right = sorted(wrong, key=lambda k: -(lead[k]['score'] or 0))[:SAMPLES_PER_SIDE]
-    wrong = [k for k in wrong if k not in right]
-  return [_sample(tables, table, k) for k in right + wrong[:SAMPLES_PER_SIDE]]
-
-
-def _sample(tables: Tables, table: TaskRecords, key: statistics.Key) -> dict[str, Any]:
-  lead = table.by_model[tables.analysis.lead][key]
-  answers = []
-  for model in tables.analysis.models:
-    record = table.by_model.get(model, {}).get(key)
-    if record is None:
-      continue
-    answers.append({
-        'model': model,
-        'prediction': record['prediction'],
-        'verdict': verdict(record),
-        'score': record['score'],
-        'option_scores': record['option_scores'],
-        'inputs': record['inputs'] if record['inputs'] != lead['inputs'] else None,
-    })
-  return {
-      'task': table.task,
-      'cluster': table.cluster,
-      'mode': table.mode,
-      'template_id': key[0],
-      'example_id': key[1],
-      'inputs': lead['inputs'],
-      'targets': baselines_lib.references(lead),
-      'options': lead['options'],
-      'answers': answers,
-  }

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.util
 import os
 import pathlib
 from collections.abc import Callable, Sequence
 
 from flanjax.errors import UserError
-from flanjax.input import remote
 
 _BYTES_OFFSET = 3  # SeqIO's byte vocabulary: padding, end and unknown come before the bytes.
 _SPACE = '\u2581'
@@ -51,10 +49,10 @@ def _special(i: int, size: int) -> str:
   return {0: '<pad>', 1: '</s>', 2: '<unk>'}.get(i, f'<extra_id_{i - size}>')
 
 
-def _decode_pieces(processor, ids: Sequence[int]) -> str:
+def _decode_pieces(processor, extra: int, ids: Sequence[int]) -> str:
   """What the pieces say, whole: with the space before a first word, and the end of a text.
 
-  Ids past the model's are T5's sentinels, the last being <extra_id_0>.
+  Ids from `extra` on are T5's sentinels, the last being <extra_id_0>; rows of padding follow.
   """
   size, text, waiting = processor.vocab_size(), [], bytearray()
   for i in ids:
@@ -63,8 +61,8 @@ def _decode_pieces(processor, ids: Sequence[int]) -> str:
       continue
     text.append(waiting.decode('utf-8', errors='replace'))
     waiting.clear()
-    if i >= size:
-      text.append(f'<extra_id_{size + 99 - i}>')
+    if i >= extra:
+      text.append(f'<extra_id_{size - 1 - i}>')
     else:
       text.append(processor.id_to_piece(i).replace(_SPACE, ' '))
   return ''.join(text) + waiting.decode('utf-8', errors='replace')
@@ -75,25 +73,18 @@ def decoder(name: str, fingerprint: str | None = None) -> Decode:
   """ids -> text of a vocabulary by name, as `data.vocabularies.get` has them.
 
   Args:
-    name: 'mini', 'bytes', 't5', or the path of a SentencePiece model.
+    name: 'mini', 'bytes', 't5', or the path of a SentencePiece model or of a folder with one.
     fingerprint: the sha256 that the file must have.
 
   Raises:
     UserError: the file is not there, is another one, or is no SentencePiece model.
   """
-  if name == 'bytes':
-    return _decode_bytes
-  import sentencepiece  # Bytes do without.
+  from flanjax.input import pieces  # It asks this module where files lie.
 
-  path = {'mini': mini_path, 't5': t5_path}.get(name, lambda: remote.resolved(name))()
-  try:
-    model = path.read_bytes()
-    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-  except Exception as e:  # Of a store, or of the parser of a foreign file: anything.
-    raise UserError('The vocabulary cannot be read.', where=str(path),
-                    got=f'{type(e).__name__}: {e}') from e
-  got = hashlib.sha256(model).hexdigest()
-  if fingerprint is not None and got != fingerprint:
+  if pieces.is_bytes(name):
+    return _decode_bytes
+  found = pieces.read(name)
+  if fingerprint is not None and found.fingerprint != fingerprint:
     raise UserError('The vocabulary is not the one that the data was made with.',
-                    where=str(path), got=f'sha256 {got}', expected=fingerprint)
-  return functools.partial(_decode_pieces, processor)
+                    where=str(found.path), got=f'sha256 {found.fingerprint}', expected=fingerprint)
+  return functools.partial(_decode_pieces, found.processor, found.size - found.added_extra_ids)

@@ -120,7 +120,8 @@ class Manifest:
   """A prepared mixture.
 
   `skipped` are tasks left out because their data is missing; `too_long` says what became of
-  examples longer than `sequence_length`: 'truncate' or 'drop'.
+  examples longer than `sequence_length`: 'truncate' or 'drop'; `vocabulary`,
+  `vocabulary_fingerprint` and `vocabulary_content` are those of `pieces.Identity`.
   """
 
   path: pathlib.Path
@@ -135,6 +136,7 @@ class Manifest:
   skipped: Mapping[str, str]
   fingerprint: str
   too_long: str = 'truncate'
+  vocabulary_content: str = ''
 
 
 def checksum(content: Mapping[str, Any]) -> str:

@@ -219,3 +219,27 @@ def batch_arrays(
       'encoder_positions': encoder['positions'],
       'decoder_positions': decoder['positions'],
   }
+
+
+def unpacked(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """The examples of packed rows, each in a row of its own, in the order of rows and segments.
+
+  Args:
+    batch: packed, as `batch_arrays` gives it.
+
+  Returns:
+    the same features but segment ids and positions, [examples, length].
+  """
+  places = []
+  for row, segments in enumerate(batch['decoder_segment_ids']):
+    places += [(row, segment) for segment in range(1, int(segments.max(initial=0)) + 1)]
+  made = {}
+  for name, values in batch.items():
+    side, _, feature = name.partition('_')
+    if feature in ('segment_ids', 'positions'):
+      continue
+    made[name] = np.zeros((len(places), values.shape[1]), values.dtype)
+    for example, (row, segment) in enumerate(places):
+      own = values[row][batch[f'{side}_segment_ids'][row] == segment]
+      made[name][example, : len(own)] = own
+  return made

@@ -6,14 +6,16 @@ import dataclasses
 import pathlib
 
 from flanjax.errors import UserError
-from flanjax.interop import json_files, layout, safetensors, stores
+from flanjax.interop import json_files, layout, opt_state, safetensors, stores, t5x_state
 from flanjax.interop import tensors as tensors_lib
 from flanjax.models import t5
 
-MODEL, WEIGHTS = 'model.json', 'params.safetensors'
+MODEL, WEIGHTS, STATE = 'model.json', 'params.safetensors', 'opt_state.safetensors'
 
 
-def open_path(path: pathlib.Path, adapters: bool = False) -> tensors_lib.Weights:
+def open_path(
+    path: pathlib.Path, adapters: bool = False, with_state: bool = False
+) -> tensors_lib.Weights:
   """The model of a run's folder, one of its checkpoints, a converted folder or a file.
 
   What a run did not train is read from its base, and LoRA's factors are folded into kernels.
@@ -21,6 +23,7 @@ def open_path(path: pathlib.Path, adapters: bool = False) -> tensors_lib.Weights
   Args:
     path: of the weights.
     adapters: give instead what the run trained alone.
+    with_state: whether to open Adafactor's state, too, where it is there and of all parameters.
 
   Raises:
     UserError: there is none, nothing describes it, or its tensors are of another model.
@@ -33,19 +36,25 @@ def open_path(path: pathlib.Path, adapters: bool = False) -> tensors_lib.Weights
     raise UserError('This run trained all parameters.', where=str(path), hint='without --adapters')
   if config.lora is not None or 'frozen' in info:
     return _adapted(path, config, info, adapters)
-  file = path / WEIGHTS if path.is_dir() else path
+  file, state = path / WEIGHTS if path.is_dir() else path, {}
   if file.is_file():
     tensors, metadata = safetensors.open_tensors(file)
     step = metadata.get('step', 0)
+    if with_state and file.with_name(STATE).is_file():
+      state, _ = safetensors.open_tensors(file.with_name(STATE))
   else:
     from flanjax.training import checkpoints
 
     checkpoint = checkpoints.find(path)
     tensors = stores.open_orbax(checkpoint / 'params')
     step = checkpoint.name if checkpoint.name.isdigit() else 0
-  layout.check({name: t.shape for name, t in tensors.items()}, layout.shapes(config), str(path))
+    if with_state:
+      state = opt_state.of_run(checkpoint)
+  shapes = layout.shapes(config)
+  layout.check({name: t.shape for name, t in tensors.items()}, shapes, str(path))
+  t5x_state.check(state, shapes, str(path))
   info = {k: v for k, v in info.items() if k not in ('config', 'architecture')}
-  return tensors_lib.Weights(config, tensors, info | {'step': int(step)})
+  return tensors_lib.Weights(config, tensors, info | {'step': int(step)}, state)
 
 
 def _adapted(
@@ -77,9 +86,15 @@ def _described(path: pathlib.Path) -> pathlib.Path:
 def write_folder(
     folder: pathlib.Path, weights: tensors_lib.Weights, dtype: str = 'float32'
 ) -> None:
-  """Writes params.safetensors and model.json, which `restore_params` and every verb read."""
+  """Writes params.safetensors and model.json, which `restore_params` and every verb read.
+
+  The optimizer's state goes into opt_state.safetensors, for `Restoring.optimizer_state`.
+  """
   tensors = {name: tensors_lib.cast(tensor, dtype)
              for name, tensor in sorted(weights.tensors.items())}
   info = dict(weights.info)
-  safetensors.write_tensors(folder / WEIGHTS, tensors, {'step': str(info.pop('step', 0))})
+  step = {'step': str(info.pop('step', 0))}
+  safetensors.write_tensors(folder / WEIGHTS, tensors, step)
+  if weights.opt_state:
+    safetensors.write_tensors(folder / STATE, dict(sorted(weights.opt_state.items())), step)
   (folder / MODEL).write_text(t5.to_json(weights.config, **info))

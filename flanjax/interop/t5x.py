@@ -1,8 +1,7 @@
 """Checkpoints of T5X, in and out, without T5X.
 
 Read are both of its layouts: a msgpack index with zarr arrays beside it, as published models
-have, and Orbax's. Written is the first, which every version of T5X reads. Parameters and step
-are read and written, the optimizer's state is not.
+have, and Orbax's. Written is the first, which every version of T5X reads.
 """
 
 from __future__ import annotations
@@ -11,7 +10,8 @@ import dataclasses
 import itertools
 import math
 import pathlib
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,10 @@ import tensorstore
 from flax import serialization
 
 from flanjax.errors import UserError
-from flanjax.interop import json_files, layout, stores, t5x_names
+from flanjax.interop import json_files, layout, stores, t5x_names, t5x_state
 from flanjax.interop import tensors as tensors_lib
 from flanjax.interop.safetensors import unflatten
+from flanjax.interop.t5x_state import Opener
 from flanjax.interop.tensors import Tensor, Weights
 from flanjax.models.t5 import T5Config
 
@@ -29,23 +30,26 @@ INDEX = 'checkpoint'
 _PREFIX = 'checkpoint_'
 _MAX_INDEX_BYTES = 1 << 29
 _VERSION = 3
-
-# Opens a parameter: the whole, or one layer of it.
-Opener = Callable[[int | None], Tensor]
+_PARAMS, _STATE = 'target/', 'state/param_states/'
 
 
-def open_path(path: pathlib.Path, activation: str | None = None) -> Weights:
+def open_path(
+    path: pathlib.Path, activation: str | None = None, with_state: bool = False
+) -> Weights:
   """The parameters of a checkpoint, still on disk.
 
   Args:
     path: a checkpoint's folder, or one of checkpoints, of which the newest is taken.
     activation: see `t5x_names.config_of`.
+    with_state: whether to open the optimizer's state, too, where there is one.
 
   Raises:
-    UserError: there is none; it is of another network; an array is not whole.
+    UserError: there is none; it is of another network; an array is not whole; `with_state`, and
+      the optimizer is not Adafactor.
   """
   folder = _find(path)
-  openers, step = _orbax(folder / 'state') if _is_orbax(folder) else _legacy(folder)
+  everything, step = _orbax(folder / 'state') if _is_orbax(folder) else _legacy(folder, with_state)
+  openers = _under(_PARAMS, everything)
   whole = {name: opener(None) for name, opener in openers.items()}
   found = {name: tensor.shape for name, tensor in whole.items()}
   cfg = t5x_names.config_of(found, activation, str(folder))
@@ -56,27 +60,34 @@ def open_path(path: pathlib.Path, activation: str | None = None) -> Weights:
     stacked = t5x_names.stacked_name(name) if scanned else None
     tensor = openers[stacked[0]](stacked[1]) if stacked else whole[name]
     tensors[name] = tensors_lib.cast(tensors_lib.reshaped(tensor, shape), np.float32)
+  states = _under(_STATE, everything) if with_state else {}
+  state = t5x_state.read(states, cfg, scanned, str(folder))
   if scanned:
-    cfg, tensors = _shared_relpos(cfg, tensors)
-  return Weights(cfg, tensors, {'step': step})
+    cfg, tensors, state = _shared_relpos(cfg, tensors, state)
+  return Weights(cfg, tensors, {'step': step}, state)
+
+
+def _under(prefix: str, openers: Mapping[str, Opener]) -> dict[str, Opener]:
+  return {name[len(prefix):]: opener for name, opener in openers.items()
+          if name.startswith(prefix)}
 
 
 def _shared_relpos(
-    cfg: T5Config, tensors: dict[str, Tensor]
-) -> tuple[T5Config, dict[str, Tensor]]:
+    cfg: T5Config, *trees: dict[str, Tensor]
+) -> tuple[T5Config, dict[str, Tensor], dict[str, Tensor]]:
   """Takes tables that are the same in all layers for one: `write_folder` repeated it."""
-  names = [name for name in tensors if name.endswith('relpos_bias/rel_embedding')]
-  tables = {name: tensors_lib.to_array(tensors[name]) for name in names}
-  first = {stack: tables[f'{stack}/layers_0/relpos_bias/rel_embedding']
-           for stack in ('encoder', 'decoder')}
   deep = max(cfg.num_encoder_layers, cfg.num_decoder_layers) > 1
-  if not deep or any(not np.array_equal(table, first[name.split('/')[0]])
-                     for name, table in tables.items()):
-    return cfg, tensors
-  kept = {name: tensor for name, tensor in tensors.items() if name not in tables}
-  kept |= {f'{stack}/relpos_bias/rel_embedding': tensors_lib.from_array(table)
-           for stack, table in first.items()}
-  return dataclasses.replace(cfg, relpos_per_layer=False), kept
+  kept: list[dict[str, Tensor]] = []
+  for tree in trees:
+    tables = {name: tensors_lib.to_array(tensor) for name, tensor in tree.items()
+              if name.endswith('relpos_bias/rel_embedding')}
+    first = {re.sub(r'layers_\d+/', '', name): table for name, table in reversed(tables.items())}
+    if not deep or any(not np.array_equal(table, first[re.sub(r'layers_\d+/', '', name)])
+                       for name, table in tables.items()):
+      return cfg, *trees
+    kept.append({name: tensor for name, tensor in tree.items() if name not in tables}
+                | {name: tensors_lib.from_array(table) for name, table in first.items()})
+  return dataclasses.replace(cfg, relpos_per_layer=False), *kept
 
 
 def is_folder(path: pathlib.Path) -> bool:
@@ -107,10 +118,10 @@ def _is_orbax(folder: pathlib.Path) -> bool:
 
 
 def _orbax(folder: pathlib.Path) -> tuple[dict[str, Opener], int]:
+  """What opens the arrays `target/...` and `state/param_states/...`, and the step."""
   specs = stores.orbax_specs(folder)
-  prefix = 'target/'
-  openers = {name[len(prefix):]: _opener(spec, f'{folder}: {name}')
-             for name, spec in specs.items() if name.startswith(prefix)}
+  openers = {name: _opener(spec, f'{folder}: {name}') for name, spec in specs.items()
+             if name.startswith((_PARAMS, _STATE))}
   if 'state/step' not in specs:
     return openers, 0
   step = tensors_lib.to_array(stores.open_array(specs['state/step'], f'{folder}: state/step'))
@@ -126,19 +137,23 @@ def _opener(spec: Mapping[str, Any], where: str) -> Opener:
   return opener
 
 
-def _legacy(folder: pathlib.Path) -> tuple[dict[str, Opener], int]:
+def _legacy(folder: pathlib.Path, with_state: bool) -> tuple[dict[str, Opener], int]:
+  """As `_orbax`; arrays of the state only where they are asked for."""
   path = folder / INDEX
   if path.stat().st_size > _MAX_INDEX_BYTES:
     raise UserError('The index is too large.', where=str(path), got=path.stat().st_size)
   try:
     index = serialization.msgpack_restore(path.read_bytes())['optimizer']
     target, step = index['target'], int(index['state']['step'])
+    states = index['state'].get('param_states', {}) if with_state else {}
   except Exception as error:  # msgpack has errors of its own, and numpy others.
     raise UserError('This is no index of T5X.', where=str(path),
                     got=f'{type(error).__name__}: {str(error)[:200]}') from error
-  if not isinstance(target, Mapping):
-    raise UserError('This is no index of T5X.', where=str(path), got=type(target).__name__)
-  return {name: _leaf(folder, name, leaf) for name, leaf in _leaves(target).items()}, step
+  for tree in (target, states):
+    if not isinstance(tree, Mapping):
+      raise UserError('This is no index of T5X.', where=str(path), got=type(tree).__name__)
+  leaves = _leaves(target, _PARAMS) | _leaves(states, _STATE)
+  return {name: _leaf(folder, name, leaf) for name, leaf in leaves.items()}, step
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
@@ -194,50 +209,47 @@ def write_folder(
 
   Args:
     folder: where checkpoints lie.
-    weights: the model.
-    dtype: of the numbers written.
+    weights: the model, and the optimizer's state with which T5X goes on training. At step 0 a
+      fresh one is written where there is none: T5X would not begin without.
+    dtype: of the parameters written.
     scanned: for T5X's scalable_t5, whose layers are stacked; else for its t5.
 
   Raises:
-    UserError: T5X's network cannot be of this shape.
+    UserError: T5X's network cannot be of this shape, or keep the state so.
   """
   cfg = weights.config
   if cfg.relpos_per_layer and not scanned:
     raise UserError("T5X's t5 has one table of relative positions per stack.", where='T5Config',
                     got='relpos_per_layer = True', hint='write for its scalable_t5: --scanned')
   step = int(weights.info.get('step', 0))
+  state = weights.opt_state or ({} if step else t5x_state.fresh(cfg))
+  states = t5x_state.write(state, cfg, scanned)
   target = folder / f'{_PREFIX}{step}'
   target.mkdir(parents=True)
   index = {}
   for name, shape in t5x_names.shapes(cfg, scanned).items():
-    tensor = weights.tensors.get(name)
-    blocks = _layers(weights, name, shape) if tensor is None else tensor.read()
-    index[name] = _write_array(target, f'target.{name.replace("/", ".")}', shape, dtype, blocks)
-  contents = {'version': _VERSION, 'optimizer': {
-      'state': {'step': np.int32(step)}, 'target': unflatten(index)}}
+    tensor = weights.tensors.get(name) or t5x_state.stacked(weights.tensors, name, shape)
+    index[f'{_PARAMS}{name}'] = _write_array(target, f'{_PARAMS}{name}', tensor, dtype)
+  for name, tensor in states.items():
+    # Like T5X itself: what is not spread over devices is in the index.
+    index[f'{_STATE}{name}'] = (
+        _write_array(target, f'{_STATE}{name}', tensor, 'float32')
+        if name.endswith(('/v', '/m')) and tensor.shape != t5x_state.UNUSED
+        else tensors_lib.to_array(tensor))
+  index['state/step'] = np.int32(step)
+  contents = {'version': _VERSION, 'optimizer': unflatten(index)}
   (target / INDEX).write_bytes(serialization.msgpack_serialize(contents))
 
 
-def _layers(weights: Weights, name: str, shape: tuple[int, ...]) -> tensors_lib.Blocks:
-  """The layers of a stacked parameter, each a block."""
-  stack, _, rest = name.split('/', 2)
-  for i in range(shape[t5x_names.LAYER_AXIS]):
-    own = weights.tensors.get(f'{stack}/layers_{i}/{rest}')
-    array = tensors_lib.to_array(own or weights.tensors[f'{stack}/{rest}'])
-    part = (shape[0], 1, *shape[2:])
-    index = (slice(0, shape[0]), slice(i, i + 1), *(slice(0, n) for n in shape[2:]))
-    yield index, array.reshape(part)
-
-
 def _write_array(
-    folder: pathlib.Path, name: str, shape: tuple[int, ...], dtype: str,
-    blocks: tensors_lib.Blocks,
+    folder: pathlib.Path, name: str, tensor: Tensor, dtype: str
 ) -> dict[str, Any]:
   """Writes a zarr array whose parts are the blocks; -> its description for the index."""
+  name = name.replace('/', '.')
   spec, store = {}, None
-  for index, block in blocks:
+  for index, block in tensor.read():
     if store is None:
-      metadata = {'shape': list(shape), 'chunks': list(block.shape),
+      metadata = {'shape': list(tensor.shape), 'chunks': list(block.shape),
                   'compressor': {'id': 'gzip', 'level': 1}}
       spec = {'driver': 'zarr', 'dtype': dtype, 'metadata': metadata,
               'kvstore': {'driver': 'file', 'path': f'{name}/'}}

@@ -15,10 +15,11 @@ Shape = tuple[int, ...]
 LAYER_AXIS = 1
 _LAYER = re.compile(r'(encoder|decoder)/layers_(\d+)/(.*)')
 _KERNELS = ('query', 'key', 'value', 'out')
+_INTO_EMBED = ('out', 'wo')
 
 
 def is_scanned(shapes: Mapping[str, Shape]) -> bool:
-  return any(name.startswith(('encoder/encoder/', 'decoder/decoder/')) for name in shapes)
+  return any(map(is_stacked, shapes))
 
 
 def config_of(shapes: Mapping[str, Shape], activation: str | None, where: str) -> T5Config:
@@ -78,6 +79,31 @@ def stacked_name(name: str) -> tuple[str, int] | None:
   """
   match = _LAYER.fullmatch(name)
   return match and (f'{match[1]}/{match[1]}/{match[3]}', int(match[2]))
+
+
+def is_stacked(name: str) -> bool:
+  """Whether a parameter of T5X holds a stack of layers."""
+  return name.startswith(('encoder/encoder/', 'decoder/decoder/'))
+
+
+def ends_in_embed(name: str) -> bool:
+  """Whether a kernel's last axis is `embed`, and not its first."""
+  return name.split('/')[-2] in _INTO_EMBED
+
+
+def layers(name: str, count: int) -> list[str]:
+  """Our names of the layers of a stacked parameter.
+
+  >>> layers('encoder/encoder/mlp/wo/kernel', 2)
+  ['encoder/layers_0/mlp/wo/kernel', 'encoder/layers_1/mlp/wo/kernel']
+  """
+  stack, _, rest = name.split('/', 2)
+  return [f'{stack}/layers_{i}/{rest}' for i in range(count)]
+
+
+def shared(name: str) -> str:
+  """Our name of what all layers of a stacked parameter share, if they do."""
+  return name.split('/', 1)[1]
 
 
 def layer_shape(cfg: T5Config, name: str, shape: Shape) -> Shape:

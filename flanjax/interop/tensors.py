@@ -40,11 +40,15 @@ class Tensor:
 
 @dataclasses.dataclass
 class Weights:
-  """A model on disk: its sizes, its tensors by flanjax's names, what model.json says besides."""
+  """A model on disk: its sizes, its tensors by flanjax's names, what model.json says besides.
+
+  `opt_state` is that of Adafactor, by `t5x_state`'s names, where it is at hand and asked for.
+  """
 
   config: T5Config
   tensors: dict[str, Tensor]
   info: dict[str, Any] = dataclasses.field(default_factory=dict)
+  opt_state: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
 
 def row_ranges(shape: tuple[int, ...], itemsize: int) -> Iterator[tuple[int, int]]:

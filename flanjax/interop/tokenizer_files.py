@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
+import os
 import pathlib
 import shutil
 from typing import Any
 
+from flanjax.errors import UserError
+from flanjax.input import pieces, remote
 from flanjax.interop import json_files
 
-SENTENCEPIECE = 'spiece.model'
+SENTENCEPIECE = pieces.FILES[0]
 _BESIDE = ('tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json',
            'added_tokens.json', 'generation_config.json')
-_CONFIG = 'tokenizer_config.json'
+_CONFIG = pieces.CONFIG
 _SPECIAL = {'pad_token': '<pad>', 'eos_token': '</s>', 'unk_token': '<unk>'}
+_SHOWN = 5
 
 
 def copy_all(source: pathlib.Path, target: pathlib.Path) -> list[str]:
@@ -31,24 +35,96 @@ def describe(source: pathlib.Path, target: pathlib.Path) -> dict[str, Any]:
   Args:
     source: that folder.
     target: where its files will lie.
+
+  Raises:
+    UserError: its SentencePiece model is none.
   """
-  path = source / SENTENCEPIECE
-  if path.is_file():
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return {'vocabulary': str(target.absolute() / SENTENCEPIECE), 'vocabulary_fingerprint': digest}
-  config = json_files.read(source / _CONFIG) if (source / _CONFIG).is_file() else {}
-  if config.get('tokenizer_class') in ('ByT5Tokenizer', 'ByT5TokenizerFast'):
-    return {'vocabulary': 'bytes',
-            'vocabulary_fingerprint': hashlib.sha256(b'seqio.ByteVocabulary').hexdigest()}
+  if (source / SENTENCEPIECE).is_file():
+    said = pieces.identity(str(source / SENTENCEPIECE)).entries
+    return said | {'vocabulary': str(target.absolute() / SENTENCEPIECE)}
+  if pieces.is_bytes(str(source)):
+    return pieces.identity('bytes').entries
   return {}
 
 
-def write(vocabulary: str, file: pathlib.Path | None, target: pathlib.Path) -> list[str]:
+def remarks(source: pathlib.Path, rows: int) -> list[str]:
+  """What a user should know of the tokenizer in a folder of transformers.
+
+  Args:
+    source: that folder.
+    rows: ids that its model has.
+  """
+  if not (source / SENTENCEPIECE).is_file():
+    if pieces.is_bytes(str(source)):
+      return []
+    fast = ' tokenizer.json is not read;' if (source / 'tokenizer.json').is_file() else ''
+    return [f'There is no {SENTENCEPIECE}:{fast} say VOCABULARY when training.']
+  size, made = pieces.size_of(str(source / SENTENCEPIECE)), []
+  if size > rows:
+    made.append(f'The vocabulary is larger than the model: {size:,} ids, {rows:,} rows. '
+                'It cannot be used with it.')
+  if added := _added(source, size):
+    more = f' and {len(added) - _SHOWN} more' if len(added) > _SHOWN else ''
+    made.append(f'Tokens that were added to the tokenizer are not in {SENTENCEPIECE}, and will be '
+                f'cut into pieces: {", ".join(added[:_SHOWN])}{more}')
+  return made
+
+
+def _added(source: pathlib.Path, size: int) -> list[str]:
+  """Tokens with ids beyond the SentencePiece model's."""
+  path = source / _CONFIG
+  said = json_files.read(path).get('added_tokens_decoder') if path.is_file() else None
+  found = []
+  for number, token in said.items() if isinstance(said, dict) else ():
+    content = token.get('content') if isinstance(token, dict) else None
+    if number.isdigit() and int(number) >= size and isinstance(content, str):
+      found.append(repr(content)[:60])
+  return found
+
+
+def found_again(name: str, folder: remote.AnyPath) -> str:
+  """A vocabulary that a folder names; where it is no longer there, the one in the folder."""
+  if pieces.absolute(name) != name or '/' not in name:
+    return name
+  path = remote.resolved(name)
+  with contextlib.suppress(Exception):  # A store that cannot be reached has none.
+    if path.exists():
+      return name
+  candidates = (folder / file for file in (path.name, *pieces.FILES))
+  return next((str(p) for p in candidates if p.is_file()), name)
+
+
+def keep(name: str, folder: remote.AnyPath) -> list[str]:
+  """Copies a vocabulary's file into a folder, so that this can move alone; -> the names.
+
+  Those that go by a name stay where they are, and one that is not on this host is left out.
+  """
+  kept: list[str] = []
+  if '/' not in name:
+    return kept
+  with contextlib.suppress(UserError, OSError):
+    path = pieces.file_of(name)
+    for file in (path, path.parent / _CONFIG) if path.name == SENTENCEPIECE else (path,):
+      if file.exists() and not (folder / file.name).exists():
+        (folder / file.name).write_bytes(file.read_bytes())
+        kept.append(file.name)
+  return kept
+
+
+def file_in(name: str, folder: pathlib.Path) -> pathlib.Path | None:
+  """The SentencePiece model of a vocabulary that a folder names, where it is on this machine."""
+  try:
+    path = pieces.file_of(found_again(name, folder))
+  except UserError:
+    return None
+  return pathlib.Path(os.fspath(path)) if path.is_file() else None
+
+
+def write(file: pathlib.Path | None, target: pathlib.Path) -> list[str]:
   """Writes a vocabulary of ours as a tokenizer of transformers; -> the names.
 
   Args:
-    vocabulary: its name; 'bytes' has no file.
-    file: its SentencePiece model.
+    file: its SentencePiece model; None: bytes.
     target: the folder.
   """
   made = []
@@ -58,9 +134,9 @@ def write(vocabulary: str, file: pathlib.Path | None, target: pathlib.Path) -> l
     if file.name == SENTENCEPIECE:
       made = copy_all(file.parent, target)
   if _CONFIG not in made:
-    byte = vocabulary == 'bytes'
-    config = {'tokenizer_class': 'ByT5Tokenizer' if byte else 'T5Tokenizer',
-              'extra_ids': 125 if byte else 100, **_SPECIAL}
+    extra = 125 if file is None else pieces.read(str(file)).added_extra_ids
+    config = {'tokenizer_class': 'ByT5Tokenizer' if file is None else 'T5Tokenizer',
+              'extra_ids': extra, **_SPECIAL}
     (target / _CONFIG).write_text(json.dumps(config, indent=2) + '\n')
     made.append(_CONFIG)
   return made

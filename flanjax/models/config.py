@@ -24,6 +24,8 @@ class T5Config:
   `scan_layers` compiles one layer of each stack, not all: `stack.run`, which names the choices of
   `remat`, what the backward pass computes again. `attention` is 'plain', or the implementation
   of `jax.nn.dot_product_attention` ('xla', 'cudnn'), which drops no attention weights.
+  `logits_chunk` is the number of target positions whose logits a training step has in memory at
+  once, computed again in the backward pass; 0: all of them.
   `lora` puts factors beside kernels, `prompt_length` as many learned vectors before the inputs;
   see `prompts` for `prompt_reads_inputs`.
   """
@@ -44,6 +46,7 @@ class T5Config:
   scan_layers: bool = False
   remat: str = 'none'
   attention: str = 'plain'
+  logits_chunk: int = 0
   lora: lora_lib.Lora | None = None
   prompt_length: int = 0
   prompt_reads_inputs: bool = False
@@ -54,7 +57,7 @@ class T5Config:
       object.__setattr__(self, 'lora', lora_lib.Lora(**self.lora))
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
-      least = 0 if field.name in ('vocab_padding', 'prompt_length') else 1
+      least = 0 if field.name in ('vocab_padding', 'prompt_length', 'logits_chunk') else 1
       if field.type == 'int' and (isinstance(value, bool) or not isinstance(value, int)
                                   or value < least):
         raise errors.UserError(f'{field.name} must be a positive integer',

@@ -1,76 +1,76 @@
-"""Greedy decoding with cached keys and values."""
+"""Caches of decoding: what a decoder remembers of the tokens that it has made.
+
+A cache is a ring of columns. All rows write the same column at a step, wherever each of them
+stands in its own text; `column - c`, modulo the length, is how long ago column c was written, and
+a row sees what was written since its own first token. Relative positions are such distances, so
+that rows of any age share one bias and one write.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 
-class LayerCache(NamedTuple):
-  """What one decoder layer remembers; all of [batch, length, heads, kv].
+class Context(NamedTuple):
+  """What the encoder made of the inputs, for every layer of the decoder.
 
-  `key` and `value` are of the positions written so far, `context_*` of the encoder's
-  output, computed once.
+  Attributes:
+    layers: keys and values of each layer, [prompts, heads, length, kv].
+    valid: bool [prompts, length]: which columns are inputs.
   """
 
-  key: jax.Array
-  value: jax.Array
-  context_key: jax.Array
-  context_value: jax.Array
+  layers: list[tuple[jax.Array, jax.Array]]
+  valid: jax.Array
 
 
-def empty_cache(context: tuple[jax.Array, jax.Array], max_length: int) -> LayerCache:
-  """A cache with room for `max_length` positions beside the encoder's keys and values."""
-  batch, _, heads, kv = context[0].shape
-  zeros = jnp.zeros((batch, max_length, heads, kv), context[0].dtype)
-  return LayerCache(zeros, zeros, *context)
+Cache = list[tuple[jax.Array, jax.Array]]
 
 
-def write_cache(
-    cache: LayerCache, new: tuple[jax.Array, jax.Array], index: jax.Array
-) -> LayerCache:
-  """`cache` with one position's key and value, [batch, 1, heads, kv], written at `index`."""
-  write = lambda old, x: jax.lax.dynamic_update_slice_in_dim(old, x, index, axis=1)
-  return cache._replace(key=write(cache.key, new[0]), value=write(cache.value, new[1]))
+def write(
+    cache: tuple[jax.Array, jax.Array], new: tuple[jax.Array, jax.Array], column: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """`cache`, two of [rows, heads, length, kv], with [rows, heads, 1, kv] at a column."""
+  put = lambda old, x: jax.lax.dynamic_update_slice_in_dim(
+      old, x.astype(old.dtype), column, axis=2)
+  return put(cache[0], new[0]), put(cache[1], new[1])
 
 
-def greedy(
-    step: Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, Any]],
-    caches: Any,
-    batch_size: int,
-    max_decode_steps: int,
-    eos_id: int = 1,
-) -> jax.Array:
-  """Takes the likeliest token again and again, until every row has ended or room is out.
+def ages(column: jax.Array, length: int) -> jax.Array:
+  """int32 [length]: how many steps ago each column was written, `column` being the newest.
 
-  Args:
-    step: (previous tokens [batch], position, caches) -> (logits [batch, vocab], caches).
-    caches: what `step` carries along.
-    batch_size: rows.
-    max_decode_steps: columns of the result.
-    eos_id: the token that ends a row.
-
-  Returns:
-    int32 [batch, max_decode_steps]; a row's end token is kept, zeros follow it.
+  >>> ages(1, 4).tolist()
+  [1, 0, 3, 2]
   """
+  return (column - jnp.arange(length, dtype=jnp.int32)) % length
 
-  def unfinished(carry):
-    index, _, ended, _, _ = carry
-    return (index < max_decode_steps) & ~jnp.all(ended)
 
-  def body(carry):
-    index, tokens, ended, output, caches = carry
-    logits, caches = step(tokens, index, caches)
-    # 0 is padding, which no target holds.
-    best = jnp.argmax(logits.at[:, 0].set(-jnp.inf), axis=-1).astype(jnp.int32)
-    best = jnp.where(ended, 0, best)
-    output = jax.lax.dynamic_update_slice_in_dim(output, best[:, None], index, axis=1)
-    return index + 1, best, ended | (best == eos_id), output, caches
+def resize(cache: Cache, column: jax.Array, length: int) -> Cache:
+  """The ring with another number of columns; `column` is the newest, before and after modulo.
 
-  start = (
-      jnp.int32(0), jnp.zeros(batch_size, jnp.int32), jnp.zeros(batch_size, bool),
-      jnp.zeros((batch_size, max_decode_steps), jnp.int32), caches)
-  return jax.lax.while_loop(unfinished, body, start)[3]
+  What does not fit any more, the oldest, is lost; new columns hold anything.
+  """
+  old = cache[0][0].shape[2]
+  places = (column - ages(column % length, length)) % old
+  return jax.tree.map(lambda x: jnp.take(x, places, axis=2), cache)
+
+
+def constrain(tree: Any) -> Any:
+  """A cache or a context, laid out on the mesh as models lay theirs."""
+  axes = {2: ('batch', 'length'), 4: ('batch', 'heads', 'length', 'kv')}
+  return jax.tree.map(lambda x: nn.with_logical_constraint(x, axes[x.ndim]), tree)
+
+
+def pad_context(context: Context, length: int) -> Context:
+  """`context` with its columns made or cut to `length`; those cut must hold no inputs."""
+  def fit(x: Any, axis: int) -> jax.Array:
+    if x.shape[axis] >= length:
+      return jax.lax.slice_in_dim(x, 0, length, axis=axis)
+    widths = [(0, length - x.shape[axis] if i == axis else 0) for i in range(x.ndim)]
+    return jnp.pad(x, widths)
+
+  return Context([tuple(fit(x, 2) for x in layer) for layer in context.layers],
+                 fit(context.valid, 1))

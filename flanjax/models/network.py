@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Mapping
 
 import jax
@@ -37,9 +36,10 @@ def _norm(cfg: T5Config) -> layers.RMSNorm:
 
 
 def _drops(
-    cfg: T5Config, key: jax.Array | None, layers_: int, rows: int, attends: Mapping[str, int]
-) -> dict[str, jax.Array | None]:
-  """What dropout keeps in all layers of a stack, drawn at once: arrays [layers, batch, ...].
+    cfg: T5Config, key: jax.Array | None, layers_: int, x: jax.Array, attends: Mapping[str, int],
+    last_shared: bool,
+) -> tuple[jax.Array | None, jax.Array | None, dict[str, jax.Array | None]]:
+  """What dropout keeps of what enters a stack, of what leaves it, and in all layers, drawn at once.
 
   As in T5, one draw serves all positions of a row, and all queries of a head.
 
@@ -47,26 +47,23 @@ def _drops(
     cfg: the config.
     key: of dropout, or None.
     layers_: how many there are.
-    rows: of the batch.
+    x: what enters, [batch, length, embed].
     attends: name of an attention -> number of keys.
+    last_shared: whether one draw serves all positions of what leaves, too.
+
+  Returns:
+    The third is of arrays [layers, batch, ...].
   """
-  shapes = {'hidden': (layers_, rows, 1, cfg.mlp_dim), 'fed': (layers_, rows, 1, cfg.emb_dim)}
+  rows, length, embed = x.shape
+  shapes = {'first': (rows, 1, embed), 'last': (rows, 1 if last_shared else length, embed),
+            'hidden': (layers_, rows, 1, cfg.mlp_dim), 'fed': (layers_, rows, 1, cfg.emb_dim)}
   for name, keys in attends.items():
     shapes[f'{name}_weights'] = (layers_, rows, cfg.num_heads, 1, keys)
     shapes[name] = (layers_, rows, 1, cfg.emb_dim)
   of_lora = key is not None and cfg.lora is not None and cfg.lora.dropout > 0
   lora_keys = jax.random.split(jax.random.fold_in(key, 1), layers_) if of_lora else None
-  return {**layers.draw_kept(key, cfg.dropout_rate, shapes), 'lora': lora_keys}
-
-
-def _ends(
-    cfg: T5Config, key: jax.Array | None, x: jax.Array, last_shared: bool
-) -> tuple[jax.Array | None, jax.Array | None]:
-  """What dropout keeps of what enters a stack and of what leaves it."""
-  rows, length, embed = x.shape
-  kept = layers.draw_kept(key, cfg.dropout_rate, {
-      'first': (rows, 1, embed), 'last': (rows, 1 if last_shared else length, embed)})
-  return kept['first'], kept['last']
+  kept = layers.draw_kept(key, cfg.dropout_rate, shapes)
+  return kept.pop('first'), kept.pop('last'), {**kept, 'lora': lora_keys}
 
 
 class EncoderLayer(nn.Module):
@@ -99,7 +96,7 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-  """Self-attention, attention to the encoder, feed-forward; for all positions, or one at a time."""
+  """Self-attention, attention to the encoder, feed-forward; `decoder_step` has it for one position."""
 
   config: T5Config
 
@@ -124,20 +121,11 @@ class DecoderLayer(nn.Module):
     context = self.encoder_decoder_attention.keys_values(encoded, drops['lora'])
     return self._attend(x, y, keys_values, context, bias, allowed, cross_allowed, drops)
 
-  def step(
-      self, x: jax.Array, index: jax.Array, cache: decoding.LayerCache, bias: jax.Array | None,
-      cross_allowed: jax.Array,
-  ) -> tuple[jax.Array, decoding.LayerCache]:
-    """One position, [batch, 1, embed], whose keys and values are written at `index`."""
-    y = self.pre_self_attention_layer_norm(x)
-    cache = decoding.write_cache(cache, self.self_attention.keys_values(y), index)
-    length = cache.key.shape[1]
-    if self.config.relpos_per_layer:
-      bias = self.relpos_bias.row(index, length)
-    allowed = (jnp.arange(length) <= index)[None, None]
-    x = self._attend(x, y, (cache.key, cache.value), (cache.context_key, cache.context_value),
-                     bias, allowed, cross_allowed, collections.defaultdict(lambda: None))
-    return x, cache
+  def context(self, encoded: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """What cross-attention reads, heads first; see `decoding.Context`."""
+    return tuple(
+        layers.constrain(jnp.swapaxes(x, 1, 2), ('batch', 'heads', 'length', 'kv'))
+        for x in self.encoder_decoder_attention.keys_values(encoded))
 
   def _attend(self, x, y, keys_values, context, bias, allowed, cross_allowed, drops):
     rate, key = self.config.dropout_rate, drops['lora']
@@ -167,10 +155,9 @@ class Encoder(nn.Module):
 
   def __call__(self, x: jax.Array, allowed: jax.Array, key: jax.Array | None) -> jax.Array:
     cfg = self.config
-    of_ends, of_layers = layers.split_key(key, 2)
-    first, last = _ends(cfg, of_ends, x, last_shared=False)
+    first, last, drops = _drops(
+        cfg, key, cfg.num_encoder_layers, x, {'self': x.shape[1]}, last_shared=False)
     bias = None if cfg.relpos_per_layer else self.relpos_bias(x.shape[-2])
-    drops = _drops(cfg, of_layers, cfg.num_encoder_layers, x.shape[0], {'self': x.shape[1]})
     x = stack.run(self, self.layers, layers.dropout(x, first, cfg.dropout_rate), drops,
                   (bias, allowed), scan=cfg.scan_layers, remat=cfg.remat)
     return layers.dropout(self.encoder_norm(x), last, cfg.dropout_rate)
@@ -198,34 +185,17 @@ class Decoder(nn.Module):
   ) -> jax.Array:
     """-> the last hidden states, [batch, length, embed]."""
     cfg = self.config
-    of_ends, of_layers = layers.split_key(key, 2)
-    first, last = _ends(cfg, of_ends, x, last_shared=True)
+    first, last, drops = _drops(
+        cfg, key, cfg.num_decoder_layers, x, {'self': x.shape[1], 'cross': encoded.shape[1]},
+        last_shared=True)
     bias = None if cfg.relpos_per_layer else self.relpos_bias(x.shape[-2])
-    drops = _drops(cfg, of_layers, cfg.num_decoder_layers, x.shape[0],
-                   {'self': x.shape[1], 'cross': encoded.shape[1]})
     x = stack.run(self, self.layers, layers.dropout(x, first, cfg.dropout_rate), drops,
                   (encoded, bias, allowed, cross_allowed), scan=cfg.scan_layers, remat=cfg.remat)
     return layers.dropout(self.decoder_norm(x), last, cfg.dropout_rate)
 
-  def start_cache(self, encoded: jax.Array, max_length: int) -> list[decoding.LayerCache]:
-    """Empty self-attention caches, and the encoder's keys and values, once per layer."""
-    return [
-        decoding.empty_cache(layer.encoder_decoder_attention.keys_values(encoded), max_length)
-        for layer in self.layers]
-
-  def step(
-      self, x: jax.Array, index: jax.Array, caches: list[decoding.LayerCache],
-      cross_allowed: jax.Array,
-  ) -> tuple[jax.Array, list[decoding.LayerCache]]:
-    """One position, [batch, 1, embed] -> its last hidden state and the caches grown by it."""
-    bias = None
-    if not self.config.relpos_per_layer:
-      bias = self.relpos_bias.row(index, caches[0].key.shape[1])
-    grown = []
-    for layer, cache in zip(self.layers, caches):
-      x, cache = layer.step(x, index, cache, bias, cross_allowed)
-      grown.append(cache)
-    return self.decoder_norm(x), grown
+  def context(self, encoded: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
+    """The encoder's keys and values, for every layer."""
+    return [layer.context(encoded) for layer in self.layers]
 
 
 class Transformer(nn.Module):
@@ -286,16 +256,8 @@ class Transformer(nn.Module):
     """-> float32 [batch, length, vocab]; `key` is of dropout, without which there is none."""
     return self.logits(self.hidden(batch, key))
 
-  def start_decoding(self, batch: Batch, max_length: int) -> list[decoding.LayerCache]:
-    return self.decoder.start_cache(self.encode(batch), max_length)
-
-  def decode_step(
-      self, tokens: jax.Array, index: jax.Array, caches: list[decoding.LayerCache],
-      encoder_input_tokens: jax.Array,
-  ) -> tuple[jax.Array, list[decoding.LayerCache]]:
-    """Previous tokens [batch] at position `index` -> logits [batch, vocab] of the next."""
-    x = self.token_embedder(tokens[:, None])
-    cross_mask = prompts.cross_mask(
-        (encoder_input_tokens > 0)[:, None, :], self.config.prompt_length)
-    hidden, caches = self.decoder.step(x, index, caches, cross_mask)
-    return self.logits(hidden)[:, 0], caches
+  def context(self, tokens: jax.Array) -> decoding.Context:
+    """Inputs [prompts, length] -> what decoding reads of them."""
+    encoded = self.encode({'encoder_input_tokens': tokens})
+    valid = prompts.cross_mask((tokens > 0)[:, None], self.config.prompt_length)[:, 0]
+    return decoding.Context(self.decoder.context(encoded), valid)

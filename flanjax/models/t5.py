@@ -16,7 +16,7 @@ from flax import linen as nn
 from flax.core import meta
 
 from flanjax import errors
-from flanjax.models import decoding, losses, prompts
+from flanjax.models import decoder_step, decoding, layers, losses, prompts
 from flanjax.models.config import T5Config
 from flanjax.models.network import DecoderLayer, EncoderLayer, Transformer
 
@@ -130,8 +130,15 @@ class EncoderDecoderModel:
     weights = batch.get('decoder_loss_weights')
     if weights is None:
       weights = (targets > 0).astype(jnp.float32)
-    return losses.cross_entropy(
-        self.logits(params, batch, rng), targets, weights, self.z_loss, self.label_smoothing)
+    loss = functools.partial(
+        losses.cross_entropy, z_loss=self.z_loss, label_smoothing=self.label_smoothing,
+        num_classes=self.config.vocab_size - self.config.vocab_padding)
+    if not self.config.logits_chunk:
+      return loss(self.logits(params, batch, rng), targets, weights)
+    apply = functools.partial(self.module.apply, {'params': params})
+    return losses.in_chunks(
+        lambda hidden, *rest: loss(apply(hidden, method=Transformer.logits), *rest),
+        self.config.logits_chunk, apply(batch, rng, method=Transformer.hidden), targets, weights)
 
   def score_tokens(self, params: Params, batch: Batch) -> jax.Array:
     """-> float32 [batch, length]: log p of each target token, 0 where there is none.
@@ -147,17 +154,40 @@ class EncoderDecoderModel:
     weights = batch.get('decoder_loss_weights', 1.0)
     return jnp.sum(self.score_tokens(params, batch) * weights, axis=-1)
 
-  def predict_batch(
-      self, params: Params, batch: Batch, max_decode_steps: int, eos_id: int = 1
-  ) -> jax.Array:
-    """-> int32 [batch, max_decode_steps]: the greedy continuation, zeros after `eos_id`."""
-    apply = lambda method, *args: self.module.apply({'params': params}, *args, method=method)
-    source = batch['encoder_input_tokens']
-    caches = apply(Transformer.start_decoding, {'encoder_input_tokens': source},
-                   max_decode_steps)
-    step = lambda tokens, index, caches: apply(
-        Transformer.decode_step, tokens, index, caches, source)
-    return decoding.greedy(step, caches, source.shape[0], max_decode_steps, eos_id)
+  def encode(self, params: Params, tokens: jax.Array) -> decoding.Context:
+    """Inputs, int32 [prompts, length] with zeros after them -> what decoding reads of them."""
+    return self.module.apply({'params': params}, tokens, method=Transformer.context)
+
+  def init_cache(self, rows: int, length: int) -> decoding.Cache:
+    """-> room for `length` tokens of each row; see `decoding`."""
+    cfg = self.config
+    zeros = lambda: layers.constrain(
+        jnp.zeros((rows, cfg.num_heads, length, cfg.head_dim), cfg.dtype),
+        ('batch', 'heads', 'length', 'kv'))
+    return [(zeros(), zeros()) for _ in range(cfg.num_decoder_layers)]
+
+  def prepare_decoding(self, params: Params, turn: bool = False) -> Params:
+    """-> what `decode_step` reads; see `decoder_step.prepare`."""
+    return decoder_step.prepare(self.config, params, turn)
+
+  def decode_step(
+      self, params: Params, tokens: jax.Array, column: jax.Array, ages: jax.Array,
+      cache: decoding.Cache, context: decoding.Context,
+  ) -> tuple[jax.Array, decoding.Cache]:
+    """One more token of every row.
+
+    Args:
+      params: from `prepare_decoding`.
+      tokens: int32 [rows], the last token of each row; 0 of one that begins.
+      column: int32, where the cache is written.
+      ages: int32 [rows], the tokens that each row has: how far back it looks.
+      cache: from `init_cache`, or of the step before.
+      context: from `encode`; where it has fewer rows, each serves as many neighbours: beams.
+
+    Returns:
+      float32 [rows, vocab], the logits of the next token, and the cache with this one.
+    """
+    return decoder_step.step(self.config, params, tokens, column, ages, cache, context)
 
 
 def param_count(params: Params) -> int:

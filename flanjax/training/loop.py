@@ -22,7 +22,8 @@ import optax
 from flanjax import distributed, errors, partitioning, terminal
 from flanjax.input import remote
 from flanjax.models import t5
-from flanjax.training import checkpoints, compilation, diagnosis, goodput, interrupts, intervals
+from flanjax.training import checkpoints, compilation, continuing, diagnosis, goodput
+from flanjax.training import interrupts, intervals
 from flanjax.training import freezing as freezing_lib
 from flanjax.training import logs, monitor, profiler
 from flanjax.training import reporting as reporting_lib
@@ -32,7 +33,7 @@ from flanjax.training.protocols import BatchSource, Evaluator, StatefulSource
 from flanjax.training.restoring import Restoring
 from flanjax.training.saving import Saving
 from flanjax.training.state import TrainState, split
-from flanjax.training.step import make_train_step
+from flanjax.training.step import PER_TOKEN, make_train_step
 
 
 # Between attempts to write the last checkpoint, in which somebody may make room: ten minutes.
@@ -60,6 +61,8 @@ class Trainer:
     evaluator: called every `evaluator.period` steps and at the end.
     log_period: steps between lines of the log.
     num_microbatches: parts that each batch is cut into to save memory.
+    loss_normalizing_factor: what the gradient of the summed loss is divided by, in T5X's words:
+      'NUM_REAL_TARGET_TOKENS', a number, or None for the sum as it is, which is T5X's default.
     model_info: more to say in model.json: name and fingerprint of the vocabulary; and, as
       initial_checkpoint, where initial_params are from.
     label: what the progress bar calls this run.
@@ -69,6 +72,7 @@ class Trainer:
     clock: tells where the time of `run` goes.
     model: as given.
     layout: the mesh, the rules and the number of microbatches.
+    restoring: as given.
   """
 
   def __init__(
@@ -90,6 +94,7 @@ class Trainer:
       evaluator: Evaluator | None = None,
       log_period: int = 20,
       num_microbatches: int = 1,
+      loss_normalizing_factor: float | str | None = PER_TOKEN,
       model_info: Mapping[str, Any] | None = None,
       label: str = 'train',
       reporting: reporting_lib.Reporting | None = None,
@@ -105,20 +110,26 @@ class Trainer:
       if not isinstance(value, kind):
         raise errors.UserError(f'{name} must be a {kind.__name__}', where='Trainer',
                                got=repr(value))
+    factor = loss_normalizing_factor
+    number = isinstance(factor, int | float) and not isinstance(factor, bool)
+    if not (factor in (PER_TOKEN, None) or number and factor > 0):
+      raise errors.UserError('loss_normalizing_factor has no such choice', where='Trainer',
+                             got=repr(factor), expected=f'{PER_TOKEN!r}, None or a number above 0')
     if saving.keep_best:
       saving.check(() if evaluator is None else evaluator.names)
     needed = getattr(batch_source, 'vocab_size', 0)
-    if needed > model.config.vocab_size:
+    rows = model.config.vocab_size - model.config.vocab_padding
+    if needed > rows:
       raise errors.UserError(
           "the model's vocabulary is smaller than the data's", where='T5Config.vocab_size',
-          got=model.config.vocab_size, expected=f'at least {needed}')
+          got=rows, expected=f'at least {needed}')
     self._model, self._optimizer = model, optimizer
     self._model_dir = remote.resolved(model_dir)
     self._total_steps, self._source, self._seed = total_steps, batch_source, seed
-    self._initial_params, self._restoring = initial_params, restoring
+    self._initial_params, self.restoring = initial_params, restoring
     self._saving, self._non_finite, self._evaluator = saving, non_finite, evaluator
     self._log_period = log_period
-    self._num_microbatches = num_microbatches
+    self._num_microbatches, self._loss_normalizing_factor = num_microbatches, factor
     self._model_info, self._label = dict(model_info or {}), label
     self._initial_path = self._model_info.pop('initial_checkpoint', None)
     self._reporting = reporting or reporting_lib.Reporting()
@@ -180,7 +191,7 @@ class Trainer:
       return {}
     return {'frozen': {
         'base': self._initial_path, 'drawn': self._initial_params is None, 'seed': self._seed,
-        'restoring': dataclasses.asdict(self._restoring), 'trainable': self._trainable,
+        'restoring': dataclasses.asdict(self.restoring), 'trainable': self._trainable,
         'dtype': self._freezing.frozen_dtype, 'fingerprint': self._frozen_fingerprint}}
 
   def _shardings(self) -> TrainState:
@@ -209,33 +220,55 @@ class Trainer:
       state = self.abstract_state()
       return self._step(state).lower(state, batch)
 
+  def initial_state(self) -> TrainState:
+    """The state before the first step, on the mesh: of the initial parameters, or drawn."""
+    with self._context():
+      shardings = self._shardings()
+      base = self._base()
+      frozen = self._start_frozen(shardings, base)
+      trained = shardings._replace(frozen={})
+      create = lambda params: TrainState.create(params, self._optimizer)
+      if base is None and not frozen:
+        init = lambda: create(self._model.init(jax.random.key(self._seed)))
+        return jax.jit(init, out_shardings=trained)()
+      params = freezing_lib.start_trained(
+          self._model, self._trains, shardings.params, self._seed, base)
+      state = jax.jit(create, out_shardings=trained, donate_argnums=0)(params)
+      return state._replace(frozen=frozen)
+
   def _restore_or_init(self, checkpointer: checkpoints.Checkpointer) -> TrainState:
-    shardings = self._shardings()
-    trained = shardings._replace(frozen={})
-    create = lambda params: TrainState.create(params, self._optimizer)
     restored = checkpointer.restore(self.abstract_state()._replace(frozen={}))
-    base = self._base() if restored is None or shardings.frozen else None
+    if restored is None:
+      return self._continued(self.initial_state())
+    state, position = restored
+    if position.get('fingerprint') != self._source.fingerprint:
+      raise errors.UserError(
+          'this run was trained on other batches', where=str(self._model_dir),
+          got=f'batches {self._source.fingerprint}', expected=position.get('fingerprint'),
+          hint='mixture, data, lengths, batch size and seed must stay as they were, '
+               'or MODEL_DIR be another')
+    shardings = self._shardings()
+    frozen = self._start_frozen(shardings, self._base() if shardings.frozen else None)
+    freezing_lib.check_same(
+        self._model_dir, self._frozen_fingerprint, position.get('frozen', ''))
+    self._tally.update(position.get('tally', {}))
+    return state._replace(frozen=frozen)
+
+  def _continued(self, state: TrainState) -> TrainState:
+    """`state`, before its first step, where `restoring` says so with the optimizer's."""
+    if self.restoring.optimizer_state:
+      state = continuing.continued(state, self._initial_path)
+      if jax.process_index() == 0:
+        terminal.note(continuing.told(int(state.step), self._loss_normalizing_factor))
+      if isinstance(self._source, StatefulSource):
+        self._source.begin(int(state.step))
+    return state
+
+  def _start_frozen(self, shardings: TrainState, base: Any) -> Any:
+    """The parameters that are not trained, on the mesh."""
     frozen, self._frozen_fingerprint = freezing_lib.start_frozen(
         self._model, self._trains, shardings.frozen, self._seed, base, self._freezing.frozen_dtype)
-    if restored is not None:
-      state, position = restored
-      if position.get('fingerprint') != self._source.fingerprint:
-        raise errors.UserError(
-            'this run was trained on other batches', where=str(self._model_dir),
-            got=f'batches {self._source.fingerprint}', expected=position.get('fingerprint'),
-            hint='mixture, data, lengths, batch size and seed must stay as they were, '
-                 'or MODEL_DIR be another')
-      freezing_lib.check_same(
-          self._model_dir, self._frozen_fingerprint, position.get('frozen', ''))
-      self._tally.update(position.get('tally', {}))
-      return state._replace(frozen=frozen)
-    if base is None and not frozen:
-      init = lambda: create(self._model.init(jax.random.key(self._seed)))
-      return jax.jit(init, out_shardings=trained)()
-    params = freezing_lib.start_trained(
-        self._model, self._trains, shardings.params, self._seed, base)
-    state = jax.jit(create, out_shardings=trained, donate_argnums=0)(params)
-    return state._replace(frozen=frozen)
+    return frozen
 
   def _base(self) -> Any:
     """The initial parameters, or None where all are drawn."""
@@ -245,7 +278,7 @@ class Trainer:
     if base is None:
       return None
     adapters = freezing_lib.predicate(getattr(self._model.config, 'adapters', None) or '')
-    chosen, report = self._restoring.choose(base, self._model.param_shapes(), adapters)
+    chosen, report = self.restoring.choose(base, self._model.param_shapes(), adapters)
     if jax.process_index() == 0:
       if report.incomplete:
         terminal.note(str(report))
@@ -263,7 +296,7 @@ class Trainer:
 
   def _train(self, state: TrainState, checkpointer: checkpoints.Checkpointer) -> TrainState:
     start = int(state.step)
-    if start and isinstance(self._source, StatefulSource):
+    if checkpointer.newest is not None and isinstance(self._source, StatefulSource):
       self._source.restore(self._stream_folder(start), start)
     step_fn = self._step_function(state)
     profile = profiler.Profile(self._reporting.profile, self._model_dir / 'profile', start,
@@ -311,7 +344,8 @@ class Trainer:
     places = jax.tree.map(lambda x: x.sharding, state)
     return make_train_step(
         self._model, self._optimizer, seed=self._seed, num_microbatches=self._num_microbatches,
-        skip_non_finite=self._non_finite.skips, out_shardings=(places, None))
+        skip_non_finite=self._non_finite.skips,
+        loss_normalizing_factor=self._loss_normalizing_factor, out_shardings=(places, None))
 
   def _step_function(self, state: TrainState) -> interrupts.Program:
     return interrupts.Program(self._step(state), self._interrupts, self._context)

@@ -84,7 +84,7 @@ def _weights(config: t5.T5Config, inputs: int, targets: int) -> int:
 def activations(config: t5.T5Config, inputs: int, targets: int) -> tuple[int, int]:
   """-> bytes of one row that are live at once: (not cut by `model`, cut by it).
 
-  Logits are float32, and so are their gradients. With recomputation (`remat`) what stands
+  Logits are float32, and so are their gradients; with `logits_chunk` those of a chunk. With recomputation (`remat`) what stands
   between layers is kept, and one layer's inside; 'minimal' keeps what projections give as well.
   """
   inputs += getattr(config, 'prompt_length', 0)
@@ -95,6 +95,7 @@ def activations(config: t5.T5Config, inputs: int, targets: int) -> tuple[int, in
   elif getattr(config, 'remat', None) == 'full':
     deep = max(config.num_encoder_layers, config.num_decoder_layers)
     whole, cut = between + whole // deep, cut // deep
+  targets = min(targets, getattr(config, 'logits_chunk', 0) or targets)
   return whole, cut + 2 * 4 * targets * config.vocab_size
 
 

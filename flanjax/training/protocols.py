@@ -35,6 +35,10 @@ class BatchSource(Protocol):
 class StatefulSource(Protocol):
   """A source whose batches come in order, from a state that is kept beside the checkpoints."""
 
+  def begin(self, step: int) -> None:
+    """Calls its first batch number `step`, for a run that begins there."""
+    ...
+
   def save(self, folder: os.PathLike[str], step: int) -> None:
     """Writes what it takes to go on with batch `step`."""
     ...

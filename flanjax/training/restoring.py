@@ -69,19 +69,23 @@ class Restoring:
     assignment_map: pairs (regular expression, replacement), as in T5X: a parameter of the model
       whose whole name the first matches is read under the name that the replacement gives;
       with None it keeps its drawn value. The first pair that matches counts.
+    optimizer_state: go on at the checkpoint's step with its Adafactor state, as T5X does; a
+      checkpoint of T5X or of a run of ours. TRAIN_STEPS then counts its steps, too.
   """
 
   include: Sequence[str] = ('.*',)
   strict: bool = True
   assignment_map: Sequence[tuple[str, str | None]] = ()
+  optimizer_state: bool = False
 
   def __post_init__(self):
     if isinstance(self.include, str):
       raise errors.UserError('include must be a list of regular expressions', where='Restoring',
                              got=repr(self.include))
-    if not isinstance(self.strict, bool):
-      raise errors.UserError('strict must be True or False', where='Restoring',
-                             got=repr(self.strict))
+    for name in ('strict', 'optimizer_state'):
+      if not isinstance(getattr(self, name), bool):
+        raise errors.UserError(f'{name} must be True or False', where='Restoring',
+                               got=repr(getattr(self, name)))
     for pair in self.assignment_map:
       good = isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2
       if not good or not isinstance(pair[1], str | None):

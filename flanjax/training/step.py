@@ -14,6 +14,9 @@ from flanjax import errors
 from flanjax.training import nonfinite
 from flanjax.training.state import TrainState, merge
 
+# T5X's name for what is the default here.
+PER_TOKEN = 'NUM_REAL_TARGET_TOKENS'
+
 Metrics = dict[str, jax.Array]
 Batch = Mapping[str, jax.Array]
 
@@ -54,6 +57,7 @@ def train_step(
     rng: jax.Array,
     num_microbatches: int = 1,
     skip_non_finite: bool = False,
+    loss_normalizing_factor: float | str | None = PER_TOKEN,
 ) -> tuple[TrainState, Metrics]:
   """state, batch -> next state, metrics.
 
@@ -68,6 +72,7 @@ def train_step(
     rng: the run's key; dropout of step t is drawn from (rng, t).
     num_microbatches: parts that the batch is cut into to save memory.
     skip_non_finite: whether to keep the old state where the new one is not finite.
+    loss_normalizing_factor: divides the gradient instead of that sum; None: nothing does.
 
   Returns:
     Metrics are sums (loss, cross_ent_loss, z_loss, weight_sum, correct), and gradient_norm.
@@ -84,8 +89,10 @@ def train_step(
     metrics, grads = grad_fn(state.params, batch, rng)
   else:
     metrics, grads = _sum_over_microbatches(grad_fn, state.params, batch, rng, num_microbatches)
-  tokens = jnp.maximum(metrics['weight_sum'], 1.0)
-  grads = jax.tree.map(lambda g: g / tokens, grads)
+  divisor = jnp.maximum(metrics['weight_sum'], 1.0)
+  if loss_normalizing_factor != PER_TOKEN:
+    divisor = 1.0 if loss_normalizing_factor is None else loss_normalizing_factor
+  grads = jax.tree.map(lambda g: g / divisor, grads)
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
   metrics['gradient_norm'] = _norm(grads)
@@ -100,6 +107,7 @@ def make_train_step(
     seed: int = 0,
     num_microbatches: int = 1,
     skip_non_finite: bool = False,
+    loss_normalizing_factor: float | str | None = PER_TOKEN,
     **jit_arguments: Any,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
   """-> `train_step` of (state, batch), jitted, its state donated."""
@@ -108,5 +116,5 @@ def make_train_step(
   rng = jax.random.key(seed)
   step = functools.partial(
       train_step, model=model, optimizer=optimizer, rng=rng, num_microbatches=num_microbatches,
-      skip_non_finite=skip_non_finite)
+      skip_non_finite=skip_non_finite, loss_normalizing_factor=loss_normalizing_factor)
   return jax.jit(step, donate_argnums=0, **jit_arguments)

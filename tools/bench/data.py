@@ -180,7 +180,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
       common = ['--folder', root, '--seconds', str(args.seconds), '--tasks', str(tasks)]
       made = _child(['--one', 'prepare', *common], 3_600)
       for side in args.sides:
-        for pack in (True, False):
+        for pack in [rows == 'packed' for rows in args.rows]:
           found = _child(['--one', side, *common, '--manifest', made['manifest'],
                           *(['--pack'] if pack else [])], args.timeout + args.seconds)
           rows.append({'side': side, 'tasks': tasks, 'packed': pack, 'prepare_s': made['seconds'],
@@ -225,6 +225,7 @@ def main() -> None:
   parser.add_argument('--seconds', type=float, default=30)
   parser.add_argument('--timeout', type=float, default=420, help='to the first batch')
   parser.add_argument('--sides', nargs='+', default=['seqio', 'flanjax'])
+  parser.add_argument('--rows', nargs='+', default=['packed', 'unpacked'])
   parser.add_argument('--json', help='a file for the figures')
   for name in ('one', 'folder', 'manifest'):
     parser.add_argument(f'--{name}', help=argparse.SUPPRESS)

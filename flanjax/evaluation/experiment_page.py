@@ -1,0 +1,103 @@
+"""experiment.json -> its page: the matrix, its figure, what each cell cost."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from flanjax import pages
+from flanjax.errors import UserError
+from flanjax.evaluation import page, run_data
+from flanjax.evaluation import records as records_lib
+
+FILE = 'experiment.json'
+_NEEDED = ('experiment', 'question', 'conditions', 'cells', 'scores', 'differences', 'problems')
+
+
+def is_experiment(folder: str | pathlib.Path) -> bool:
+  return (pathlib.Path(folder) / FILE).is_file()
+
+
+def build(
+    folder: str | pathlib.Path,
+    out_dir: str | pathlib.Path | None = None,
+    draw: Callable[[Mapping[str, Any]], tuple[bytes, str] | None] = lambda data: None,
+) -> dict[str, Any]:
+  """Writes report.html of an experiment, and returns what it holds beside experiment.json.
+
+  Args:
+    folder: of the experiment; its experiment.json is read, and the logs of its trainings.
+    out_dir: where to write; the experiment's folder `report` by default.
+    draw: its content -> (PNG, SVG element), or None. It is drawn anew: a file of SVG could hold
+      anything.
+
+  Raises:
+    UserError: experiment.json is none.
+  """
+  root = pathlib.Path(folder)
+  data = records_lib.read_json(root / FILE)
+  missing = [k for k in _NEEDED if k not in data]
+  if missing:
+    raise UserError('The file describes no experiment.', where=str(root / FILE),
+                    got=f'no {", ".join(missing)}', expected='what flanjax experiment writes')
+  data['costs'] = {c['cell']: _cost(root, c) for c in data['cells']}
+  data['headline'] = headline(data)
+  out = pathlib.Path(out_dir) if out_dir else root / 'report'
+  records_lib.write_atomically(out / 'report.html', render(data, (draw(data) or (b'', None))[1]))
+  return data
+
+
+def _cost(root: pathlib.Path, cell: Mapping[str, Any]) -> dict[str, float | None]:
+  """Tokens, FLOPs and seconds of a cell's trainings, None where one does not tell."""
+  # A folder's name comes from a file: it is looked up below the root or not at all.
+  folders = [(root / t).resolve() for t in cell['trainings']]
+  inside = [f for f in folders if f.is_relative_to(root.resolve())]
+  known = [run_data.cost_of(f) for f in inside]
+  if not known or not all(known) or len(inside) < len(folders):
+    return {'tokens': None, 'flops': None, 'goodput': None}
+  tokens = [c['tokens'] and sum(c['tokens'].values()) for c in known]
+  times = [(c['goodput'], c['seconds']) for c in known]
+  total = sum(s or 0 for _, s in times)
+  return {
+      'tokens': _sum(tokens), 'flops': _sum([c['flops'] for c in known]),
+      'goodput': (sum(g * s for g, s in times) / total
+                  if total and all(None not in t for t in times) else None)}
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+  return None if any(v is None for v in values) else sum(values)
+
+
+def headline(data: Mapping[str, Any]) -> str:
+  """What the comparisons show, a sentence each."""
+  of_mean = [r for r in data['differences'] if r['group'] == 'mean']
+  chosen = of_mean or [r for r in data['differences'] if r['held_out']] or data['differences']
+  parts = [_sentence(r) for r in chosen[:4]]
+  if len(chosen) > len(parts):
+    parts.append(f'{len(chosen) - len(parts)} more comparisons are below.')
+  unfinished = sum(c['state'] != 'done' for c in data['cells'])
+  if unfinished:
+    parts.append(f"{unfinished} of {len(data['cells'])} cells are not done.")
+  return ' '.join(parts) or 'Nothing is compared yet.'
+
+
+def _sentence(row: Mapping[str, Any]) -> str:
+  verb = 'above' if row['low'] > 0 else 'below' if row['high'] < 0 else 'not clearly apart from'
+  where = 'On average' if row['group'] == 'mean' else (
+      f'On {"held-out " if row["held_out"] else ""}{row["group"]}')
+  low, value, high = (pages.signed(row[k]) for k in ('low', 'value', 'high'))
+  return (f'{where}, {row["condition"]} is {verb} {row["minus"]} ({value} points, 95 % interval '
+          f'{low} to {high}, n = {row["n_examples"]:,}, seeds: {row["n_seeds"]}).')
+
+
+def render(data: Mapping[str, Any], figure: str | None) -> str:
+  """The page; `figure` is an SVG element, every other text is escaped."""
+  environment = page.environment()
+  script = page.script(environment, ('scripts/tables.js', 'scripts/page.js'))
+  rows = list(dict.fromkeys((r['holdout'], r['group'], r['held_out']) for r in data['scores']))
+  return environment.get_template('experiment.html.j2').render(
+      e=data, figure=figure, rows=rows, script=script, policy=pages.policy(script),
+      scores={(r['holdout'], r['group'], r['condition']): (i, r)
+              for i, r in enumerate(data['scores'])},
+  )
