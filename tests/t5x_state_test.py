@@ -338,4 +338,4 @@ def test_t5x_trains_on_from_a_run_of_ours(case, golden, tmp_path):
   with np.load(output) as found:
     assert found['step'] == 7
     for name, value in expected.items():
-      np.testing.assert_array_equal(found[name], value, name)
+      np.testing.assert_allclose(found[name], value, rtol=1e-6, atol=1e-7, err_msg=name)
