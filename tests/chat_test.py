@@ -4,6 +4,7 @@ import io
 import os
 import signal
 import sys
+import types
 
 import jax
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from rich import console as rich_console
 
 from flanjax import cli
-from flanjax.commands import chat_session, render
+from flanjax.commands import chat, chat_session, render
 from flanjax.errors import UserError
 from flanjax.evaluation import predict
 from flanjax.inference.engine import Engine
@@ -174,3 +175,11 @@ def test_a_template_asks_for_its_fields_and_its_options_can_be_ranked(generator,
 
 def test_a_terminal_is_shown_nothing_that_it_would_obey():
   assert chat_session.visible('a\x1b]0;title\x07\x9b2J\tb\n') == 'a\ufffd]0;title\ufffd\ufffd2J\tb\n'
+
+
+def test_lines_without_text_are_not_kept_for_the_arrow_keys(monkeypatch):
+  kept, lines = [], ['Who?', '', '  ', '/help']
+  monkeypatch.setitem(sys.modules, 'readline', types.SimpleNamespace(add_history=kept.append))
+  monkeypatch.setattr('builtins.input', lambda prompt: lines.pop(0))
+  ask = chat._ask(by_hand=True)
+  assert [ask('> ') for _ in range(4)] == ['Who?', '', '  ', '/help'] and kept == ['Who?', '/help']

@@ -12,6 +12,7 @@ import sys
 import textwrap
 import time
 
+import forked
 import gin
 import jax
 import pytest
@@ -344,10 +345,9 @@ def test_the_way_of_a_users_own_tasks(user_tasks, tmp_path, capsys):
   manifest = described['mixture_manifest']
   code = ('import sys; from flanjax import cli; status = cli.main(sys.argv[1:])\n'
           'sys.exit("imports tensorflow" if "tensorflow" in sys.modules else status)')
-  done = subprocess.run(
-      [sys.executable, '-c', code, 'train', f'--gin_file={run}/config.gin',
-       f"--gin.MIXTURE_OR_TASK_NAME='{manifest}'", '--gin.TRAIN_STEPS=3', '--json'],
-      capture_output=True, text=True, check=False, cwd='/')
+  done = forked.run(
+      ['-c', code, 'train', f'--gin_file={run}/config.gin', f"--gin.MIXTURE_OR_TASK_NAME='{manifest}'",
+       '--gin.TRAIN_STEPS=3', '--json'], cwd='/')
   assert done.returncode == 0, done.stderr
   assert json.loads(done.stdout)['step'] == 3
 
@@ -359,8 +359,12 @@ def test_the_way_of_a_users_own_tasks(user_tasks, tmp_path, capsys):
   status, out, err = _run(
       capsys, 'eval', '--gin_file=runs/eval.gin', f"--gin.CHECKPOINT_PATH='{run}'",
       "--gin.MODES='rank'", '--gin.NUM_EXAMPLES=2', '--gin.SEEN_TEMPLATES=1', '--gin.SEEN_NUM_EXAMPLES=2',
-      "--gin.UNTUNED_FEW_SHOT='one_shot'", '--gin.FEW_SHOT_INPUTS_LENGTH=128', *common_flags)
+      "--gin.UNTUNED_FEW_SHOT='one_shot'", '--gin.FEW_SHOT_INPUTS_LENGTH=128', '--gin.DEV_NUM_EXAMPLES=2',
+      '--gin.OPTION_ORDERS=1', '--gin.VARIANT_TEMPLATES=1', *common_flags)
   assert status == 0, err
+  assert 'smallest difference found 80% of the time' in err and re.search(r'tools .* examples', err)
+  told = json.loads((run / 'eval' / 'eval.json').read_text())['detectable']
+  assert {d['cluster']: d['n_examples'] // d['tasks'] for d in told} == {'tools': 2, 'fruit': 2}
   status, out, err = _run(capsys, 'report', run, '--json')
   assert status == 0, err
   assert pathlib.Path(json.loads(out)['report']).exists()
@@ -368,3 +372,7 @@ def test_the_way_of_a_users_own_tasks(user_tasks, tmp_path, capsys):
   assert [(c['cluster'], c['held_out']) for c in report['clusters']] == [
       ('tools', True), ('fruit', False)]
   assert set(report['models']) == {'tuned', 'untuned', 'untuned, one-shot'}
+  assert report['clusters'][0]['best_dev_template']['tuned'] is not None
+  varied = next(t for t in report['tasks'] if t['cluster'] == 'tools')['variants']
+  assert [w['variant'] for w in varied['tuned']['ways']] == ['original', 'order_1']
+  assert varied['untuned, one-shot'] is None

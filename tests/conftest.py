@@ -1,12 +1,24 @@
 """Test environment: quiet, on the CPU, with real data where there is some."""
 
+import atexit
 import os
 import pathlib
+import shutil
+import tempfile
+from importlib import metadata
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 # Programs here run once or twice: compiling them is what takes time.
-os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
+_FLAGS = '--xla_backend_optimization_level=0'
+if metadata.version('jaxlib').startswith('0.10.'):  # A version that does not know a flag ends the process.
+  _FLAGS += ' --xla_cpu_use_fusion_emitters=false'
+os.environ.setdefault('XLA_FLAGS', _FLAGS)
+# Many tests compile the same programs: workers of one run of tests and their children share them.
+if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='flanjax-xla-')
+  atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 
 _REAL_DATA = pathlib.Path(__file__).resolve().parents[2] / 'shared' / 'tfds'
 if 'TFDS_DATA_DIR' not in os.environ and _REAL_DATA.is_dir():
@@ -14,8 +26,16 @@ if 'TFDS_DATA_DIR' not in os.environ and _REAL_DATA.is_dir():
 
 import pytest
 
+# Begun first, so that no worker ends with one of them while the other has nothing left to do.
+LONGEST = (
+    'cli', 'leakage', 'prepare_kill', 'partitioning', 'quickstart', 'faults', 'distributed', 'prepare', 'freezing',
+    'flan2021', 'gin_files', 't5x_state', 'infer', 'engine', 'flan2021_library', 'experiment', 'real_data',
+    'template_libraries', 'workers', 'verification', 'saving', 'streaming', 'lint', 'export', 'serve', 'hf')
+
 
 def pytest_collection_modifyitems(items):
+  places = {f'{name}_test': place for place, name in enumerate(LONGEST)}
+  items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
   if os.environ.get('TFDS_DATA_DIR'):
     return
   for item in items:

@@ -1,25 +1,18 @@
 """Tests of joining a cluster, and of two processes that train as one."""
 
 import json
-import os
 import pathlib
 import socket
-import subprocess
-import sys
 import time
 
+import forked
 import jax
 import numpy as np
 import pytest
 
 from flanjax import distributed, errors
 
-ROOT = pathlib.Path(__file__).parent.parent
-
-
-@pytest.fixture(scope='module')
-def compilations(tmp_path_factory):
-  return tmp_path_factory.mktemp('xla')
+PROGRAM = pathlib.Path(__file__).with_name('process_program.py')
 
 
 def _free_port() -> int:
@@ -28,20 +21,13 @@ def _free_port() -> int:
     return s.getsockname()[1]
 
 
-def _start(folder, compilations, processes, steps, waits=()):
+def _start(folder, processes, steps, waits=()):
   """Processes of four devices in all; those of `waits` give no batch 3."""
-  environment = {
-      **os.environ, 'JAX_PLATFORMS': 'cpu', 'JAX_COMPILATION_CACHE_DIR': str(compilations),
-      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-      'PYTHONPATH': f'{ROOT}{os.pathsep}{ROOT / "tests"}',
-      'XLA_FLAGS': f'--xla_force_host_platform_device_count={4 // processes} '
-                   '--xla_backend_optimization_level=0'}
   address = f'127.0.0.1:{_free_port()}'
   return [
-      subprocess.Popen(
-          [sys.executable, ROOT / 'tests' / 'process_program.py', folder, address, str(processes),
-           str(i), str(steps), '3' if i in waits else '-1', '10' if waits else '200'],
-          env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+      forked.start(
+          [PROGRAM, folder, address, processes, i, steps, 3 if i in waits else -1, 10 if waits else 200],
+          env=forked.devices(4 // processes))
       for i in range(processes)]
 
 
@@ -55,19 +41,19 @@ def _losses(folder) -> list[float]:
   return [json.loads(line)['loss'] for line in (folder / 'train' / 'log.jsonl').open()]
 
 
-def test_two_processes_train_as_one_and_go_on_from_their_checkpoint(tmp_path, compilations):
-  _finish(_start(tmp_path / 'one', compilations, 1, 4))
-  _finish(_start(tmp_path / 'two', compilations, 2, 2))
+def test_two_processes_train_as_one_and_go_on_from_their_checkpoint(tmp_path):
+  _finish(_start(tmp_path / 'one', 1, 4))
+  _finish(_start(tmp_path / 'two', 2, 2))
   assert [p.name for p in (tmp_path / 'two' / 'checkpoints').iterdir()] == ['2']
-  _finish(_start(tmp_path / 'two', compilations, 2, 4))
+  _finish(_start(tmp_path / 'two', 2, 4))
   expected = _losses(tmp_path / 'one')
   assert len(expected) == 4
   np.testing.assert_allclose(_losses(tmp_path / 'two'), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize('lost', [0, 1])
-def test_losing_a_process_ends_the_other_with_an_error(tmp_path, compilations, lost):
-  processes = _start(tmp_path, compilations, 2, 20, waits=[lost])
+def test_losing_a_process_ends_the_other_with_an_error(tmp_path, lost):
+  processes = _start(tmp_path, 2, 20, waits=[lost])
   try:
     while not (tmp_path / 'waiting').exists() and all(p.poll() is None for p in processes):
       time.sleep(0.1)

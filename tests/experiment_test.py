@@ -9,6 +9,7 @@ import subprocess
 import sys
 import types
 
+import forked
 import numpy as np
 import pytest
 
@@ -172,6 +173,8 @@ def test_numbers_are_those_of_the_records(children, tmp_path, monkeypatch):
   mean = [r for r in data['differences'] if r['group'] == 'mean'][0]
   assert mean['value'] == pytest.approx(np.mean(
       [r['value'] for r in data['differences'] if r['group'] != 'mean']))
+  assert list(mean['by_seed']) == ['0', '1']
+  assert np.mean(list(mean['by_seed'].values())) == pytest.approx(mean['value'])
   assert data['paper']['rows'] and 'LaMDA' in data['paper']['model']
   monkeypatch.undo()
   assert cli.main(_argv(tmp_path, '--gather')) == 0
@@ -341,6 +344,32 @@ def test_a_sweep_fills_its_values_in():
       ('none', ('e',), {'A': ''}), ('one', ('e_one_shot',), {'A': '_one_shot'})]
 
 
+def _cells_of(name, *more):
+  experiment, given = experiment_script.configure(cli.parse(
+      ['experiment', f'--gin_file={name}', "--gin.EXPERIMENT_DIR='/x'", *more]))
+  return experiment, given, units.make_cells(experiment, given)
+
+
+def test_each_size_of_model_is_compared_with_itself_untuned():
+  weights = ['--gin.MODEL_WEIGHTS="/models/t5_1_1_{x}"', '--gin.MODEL_SIZES={77: "small", 248: "base"}']
+  experiment, given, cells = _cells_of('experiments/flan2021/model_scale.gin', *weights)
+  assert experiment.pairs == [(f'tuned, {x} M', f'untuned, {x} M') for x in (77, 248)]
+  widths = {}
+  for cell in cells:
+    settings = given.settings(cell.evaluation.files, cell.evaluation.settings)
+    widths[settings['INITIAL_CHECKPOINT_PATH']] = settings['t5.T5Config.emb_dim']
+    # A model's file is read before the experiment's, whose settings stand.
+    assert settings['DROPOUT_RATE'] == 0.1 and settings['BATCH_SIZE'] == 8
+  assert widths == {'/models/t5_1_1_small': 512, '/models/t5_1_1_base': 768}
+  assert len({c.training.key for c in cells if c.training}) == 2
+
+
+def test_a_model_beside_those_that_conditions_name_is_refused():
+  with pytest.raises(UserError, match='name their models'):
+    _cells_of('models/t5_1_1/xl.gin', '--gin_file=experiments/flan2021/model_scale.gin',
+              '--gin.MODEL_WEIGHTS="/models/{x}"')
+
+
 @pytest.mark.parametrize('name', SHIPPED)
 def test_every_shipped_experiment_can_be_run(name, tmp_path):
   """The command of its header: every cell's mixtures are known, every configuration constructs."""
@@ -384,9 +413,8 @@ def test_a_line_is_drawn_beside_the_papers():
 
 def test_an_experiment_shrunk_stopped_and_resumed(tmp_path):
   program = pathlib.Path(__file__).with_name('experiment_program.py')
-  environment = dict(os.environ, FLANJAX_CACHE=str(tmp_path / 'cache'), JAX_PLATFORMS='cpu')
-  done = subprocess.run([sys.executable, program, tmp_path], env=environment, text=True,
-                        capture_output=True, check=False)
+  environment = dict(os.environ, FLANJAX_CACHE=str(tmp_path / 'cache'))
+  done = forked.run([program, tmp_path], env=environment, modules=forked.TENSORFLOW)
   assert done.returncode == 0, done.stderr
   told = json.loads(done.stdout.splitlines()[-1])
   assert told['statuses'] == [130, 0]

@@ -231,8 +231,9 @@ def test_wrong_use_is_told(name, output, split, expected, tmp_path):
 
 
 @pytest.mark.parametrize('ending', ['jsonl', 'parquet'])
-def test_memory_does_not_grow_with_the_rows(ending, tmp_path):
-  size, number = 2_000, 6_000
+def test_memory_does_not_grow_with_the_rows(ending, tmp_path, monkeypatch):
+  monkeypatch.setattr(export_files, '_ROWS_TOGETHER', 500)
+  size, number = 8_000, 1_500
 
   def long_texts(split, shuffle_files, seed=None):
     texts = tf.data.Dataset.range(number).map(lambda i: tf.strings.as_string(i))

@@ -29,6 +29,8 @@ class FakeEngine:
     steps: how many there were.
     rows: of each step, how many answers it went on with.
     cancelled: ids.
+    scored: pairs, of which a batch has one; the gate holds them, too.
+    fail_scoring: whether scoring raises.
   """
 
   def __init__(self, answer: Callable[[str, int], str] = reverse):
@@ -40,6 +42,7 @@ class FakeEngine:
     self.errors: list[Exception] = []
     self.rows: list[int] = []
     self.cancelled: list[object] = []
+    self.scored, self.fail_scoring = 0, False
     self._running: dict[object, list[list[int]]] = {}
 
   @property
@@ -84,10 +87,13 @@ class FakeEngine:
     for request in requests:
       yield Answer(request.id, [Completion([], [], 0.0, 'end')])
 
-  def score(self, pairs):
-    if self.errors:
-      raise self.errors.pop(0)
-    return [np.full(len(targets), -1.0) for _, targets in pairs]
+  def score_batches(self, pairs):
+    for i, (_, targets) in enumerate(pairs):
+      self.gate.wait(120)
+      if self.fail_scoring:
+        raise RuntimeError('scoring failed')
+      self.scored += 1
+      yield [(i, np.full(len(targets), -1.0))]
 
 
 def generator(engine: FakeEngine, **settings) -> TextGenerator:

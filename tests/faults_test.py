@@ -7,9 +7,8 @@ import json
 import os
 import pathlib
 import signal
-import subprocess
-import sys
 
+import forked
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +22,6 @@ from flanjax.training.nonfinite import NonFinite
 from flanjax.training.saving import Saving
 from flanjax.training.state import TrainState
 
-ROOT = pathlib.Path(__file__).parent.parent
 KILLS = int(os.environ.get('FLANJAX_KILLS', '5'))
 
 
@@ -31,9 +29,7 @@ pytestmark = pytest.mark.usefixtures('shared_compilations')
 
 
 def _program(*words):
-  environment = {**os.environ, 'PYTHONPATH': f'{ROOT}{os.pathsep}{ROOT / "tests"}'}
-  return subprocess.run([sys.executable, ROOT / 'tests' / 'faulty_runs.py', *map(str, words)],
-                        capture_output=True, text=True, env=environment, timeout=1500)
+  return forked.run([pathlib.Path(__file__).with_name('faulty_runs.py'), *words], timeout=1500)
 
 
 def test_a_run_killed_again_and_again_ends_as_one_left_alone(tmp_path):

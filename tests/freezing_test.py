@@ -2,12 +2,10 @@
 
 import functools
 import json
-import os
 import pathlib
-import subprocess
-import sys
 import types
 
+import forked
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -271,11 +269,7 @@ def test_evaluation_is_of_the_plain_network_with_merged_weights(run):
 def test_a_mesh_of_eight_devices_trains_adapters_as_one_device_does(tmp_path):
   """In a process of its own: the number of devices is fixed when jax starts."""
   script = pathlib.Path(__file__).with_name('frozen_mesh_program.py')
-  env = dict(os.environ, JAX_PLATFORMS='cpu', PYTHONPATH=str(script.parent),
-             XLA_FLAGS='--xla_force_host_platform_device_count=8 '
-                       '--xla_backend_optimization_level=0')
-  done = subprocess.run([sys.executable, str(script), str(tmp_path)], env=env, text=True,
-                        capture_output=True, timeout=600)
+  done = forked.run([script, tmp_path], env=forked.devices(8))
   assert done.returncode == 0, done.stderr
   one, *meshes = [json.loads(line) for line in done.stdout.splitlines()]
   assert len(meshes) == 2 and len(one['losses']) == 3

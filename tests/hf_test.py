@@ -4,19 +4,24 @@ golden/hf is made by tools/make_hf_golden.py: a folder per model as transformers
 expected.npz, what transformers computes with it.
 """
 
+import base64
 import json
 import pathlib
 import shutil
 import subprocess
 import sys
+import unicodedata
 
 import jax
 import ml_dtypes
 import numpy as np
 import pytest
+from sentencepiece import sentencepiece_model_pb2
 
 from flanjax import cli, errors
 from flanjax.evaluation import predict
+from flanjax.inference import tokenizer
+from flanjax.input import pieces
 from flanjax.interop import hf, layout, native, safetensors, tensors
 from flanjax.models import t5
 from flanjax.training import checkpoints
@@ -42,11 +47,12 @@ def _compare(model, params, expected):
   mask = expected['decoder_attention_mask']
   batch = {'encoder_input_tokens': expected['input_ids'], 'decoder_target_tokens': mask,
            'decoder_input_tokens': expected['decoder_input_ids']}
-  encoded = model.module.apply({'params': params}, batch, method=t5.Transformer.encode)
+  encode = lambda p, b: model.module.apply({'params': p}, b, method=t5.Transformer.encode)
+  encoded = np.asarray(jax.jit(encode)(params, batch))
   valid = expected['input_ids'] > 0
   np.testing.assert_allclose(encoded[valid], expected['encoded'][valid], atol=1e-4, rtol=0)
   real = model.config.vocab_size - model.config.vocab_padding
-  logits = np.asarray(model.logits(params, batch))[mask > 0]
+  logits = np.asarray(jax.jit(model.logits)(params, batch))[mask > 0]
   np.testing.assert_allclose(logits[:, :real], expected['logits'][mask > 0], atol=1e-4, rtol=0)
   assert (logits[:, real:] < -1e9).all()
   greedy = expected['greedy']
@@ -110,6 +116,25 @@ def test_the_files_of_a_tokenizer_come_along_and_go_back(tmp_path):
   back = _convert(moved, tmp_path / 'back', to='hf')
   for name in ('spiece.model', 'tokenizer_config.json'):
     assert (back / name).read_bytes() == (source / name).read_bytes()
+
+
+def test_a_model_whose_tokenizer_is_a_json_file_alone_gets_its_sentencepiece_model_back(tmp_path, monkeypatch):
+  monkeypatch.setenv('FLANJAX_CACHE', str(tmp_path / 'cache'))
+  source = shutil.copytree(GOLDEN / 't5_1_1', tmp_path / 'source')
+  model = (MINI / 'sentencepiece.model').read_bytes()
+  proto = sentencepiece_model_pb2.ModelProto.FromString(model)
+  said = {'normalizer': {'type': 'Precompiled', 'precompiled_charsmap': base64.b64encode(
+              proto.normalizer_spec.precompiled_charsmap).decode()},
+          'pre_tokenizer': {'type': 'Metaspace', 'replacement': '▁', 'prepend_scheme': 'always'},
+          'model': {'type': 'Unigram', 'unk_id': 2, 'vocab': [[p.piece, p.score] for p in proto.pieces] + [
+              [f'<extra_id_{i}>', 0.0] for i in reversed(range(100))]}}
+  (source / 'tokenizer.json').write_text(json.dumps(said))
+  ours = _convert(source, tmp_path / 'ours')
+  info = json.loads((ours / 'model.json').read_text())
+  assert info['vocabulary'] == str(ours / 'spiece.model')
+  assert info['vocabulary_content'] == pieces.content_of(pieces.parse(model, MINI / 'sentencepiece.model').proto)
+  assert (ours / 'tokenizer.json').exists() and not (source / 'spiece.model').exists()
+  assert tokenizer.get(str(ours)).encode('Who has it?') == tokenizer.get('mini').encode('Who has it?')
 
 
 def test_a_large_model_leaves_in_shards_with_an_index(tmp_path, monkeypatch):
@@ -329,14 +354,63 @@ def test_the_mini_model_says_the_same_in_transformers(live, tmp_path):
   from flanjax.data import vocabularies
 
   back = _convert('mini', tmp_path / 'mini', to='hf')
-  tokenizer = transformers.AutoTokenizer.from_pretrained(back)
+  cut = transformers.AutoTokenizer.from_pretrained(back)
   theirs = transformers.AutoModelForSeq2SeqLM.from_pretrained(back)
   ours, params = t5.from_folder(MINI), _params(MINI / 'model.safetensors')
   vocabulary = vocabularies.get('mini')
   for text in ('Review: a lovely film.\nIs it positive or negative?', 'A dog <extra_id_0> bone.'):
     ids = [*vocabulary.encode(text), 1]
-    inputs = tokenizer(text, return_tensors='pt')
+    inputs = cut(text, return_tensors='pt')
     assert inputs['input_ids'].tolist() == [ids]
     said = theirs.generate(**inputs, do_sample=False, num_beams=1, max_new_tokens=16)
     [tokens] = predict.Predictor(ours, params).generate([ids], 16)
     assert tokens == [t for t in said[0].tolist() if t > 1]
+
+
+_LINES = ['', ' ', 'plain words', '  many   spaces ', 'a\tb\nc\r\nd', 'nb\u00a0sp\u3000wide\u2003em', 'ﬁ ﬂ ① Ⅷ ㎏ ½', 'ＡＢＣ１２３',
+          'e\u0301 é E\u0301', 'か\u3099 が', '한글 \u1112\u1161\u11ab', 'مرحبا \u202eabc', 'zero\u200bwidth\u200d', 'soft\u00adhyphen',
+          '😀👩\u200d👩\u200d👧 🇩🇪', '\ufeffbom', '\x00\x01\x1f', '\x0b\x0c\x85', '</s> <pad> <unk>', '▁under▁score', '漢字仮名', 'I\u0307 İ ı ß ſ',
+          'x' * 300, '\u2028\u2029', '\U0001f600' * 20, 'ñ' * 9 + '\u0303', '1\u20442', '\uffff\ufffe', '“quotes” ‘q’ …', 'Ω Å \u212b']
+
+
+def _hostile():
+  rng = np.random.default_rng(0)
+  kinds = [(0x20, 0x7f), (0, 0x300), (0x300, 0x370), (0x1e00, 0x2100), (0x2e80, 0x3400), (0xac00, 0xad00), (0xf900, 0xffff),
+           (0x1f300, 0x1f700), (0x590, 0x780)]
+  made = []
+  for _ in range(400):
+    low, high = kinds[rng.integers(len(kinds))]
+    plain = ''.join(map(chr, rng.integers(97, 123, 12)))
+    made.append(plain[:6] + ''.join(map(chr, rng.integers(low, high, 8))) + ' ' + plain[6:])
+  return _LINES + made
+
+
+@pytest.mark.comparison
+def test_a_tokenizer_that_transformers_saved_without_its_model_cuts_as_that_model(live, tmp_path, monkeypatch):
+  """tokenizer.json alone, against transformers and against the SentencePiece model it came from."""
+  import sentencepiece
+  import transformers
+
+  monkeypatch.setenv('FLANJAX_CACHE', str(tmp_path / 'cache'))
+  rng, original, saved = np.random.default_rng(1), tmp_path / 'original', tmp_path / 'saved'
+  original.mkdir()
+  words = [''.join(map(chr, rng.integers(97, 123, rng.integers(2, 7)))) for _ in range(300)]
+  (tmp_path / 'text').write_text('\n'.join(
+      [' '.join(rng.choice(words, 12)) for _ in range(400)] + ['漢字 かな 한글 é ñ ß 123 () ? ! “ ” مرحبا 😀'] * 40))
+  sentencepiece.SentencePieceTrainer.train(
+      input=str(tmp_path / 'text'), model_prefix=str(original / 'spiece'), vocab_size=500, pad_id=0, eos_id=1,
+      unk_id=2, bos_id=-1, hard_vocab_limit=False, minloglevel=2)
+  (original / 'tokenizer_config.json').write_text('{"tokenizer_class": "T5Tokenizer", "extra_ids": 100}')
+  transformers.AutoTokenizer.from_pretrained(original).save_pretrained(saved)
+  assert not (saved / 'spiece.model').exists()
+  theirs = transformers.AutoTokenizer.from_pretrained(saved)
+  ours, slow = tokenizer.get(str(saved)), tokenizer.get(str(original))
+  assert ours.size == slow.size == len(theirs)
+  assert pieces.identity(str(saved)).content == pieces.identity(str(original)).content
+  lines = _hostile()
+  assert [ours.encode(x) for x in lines] == [slow.encode(x) for x in lines]
+  other = [x for x in lines if ours.encode(x) != theirs(x, add_special_tokens=False)['input_ids']]
+  # Here transformers cuts otherwise than the model that it was given: letters and their marks as one,
+  # U+0085 as a space, the text of special tokens as these.
+  known = lambda x: unicodedata.normalize('NFC', x) != x or '\x85' in x or '</s>' in x
+  assert all(map(known, other)) and len(other) < 0.03 * len(lines), other

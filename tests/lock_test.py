@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 import seqio
@@ -47,13 +48,20 @@ def _prepare(root, **settings):
                          **settings)
 
 
+@pytest.fixture(scope='module')
+def prepared(tmp_path_factory):
+  _register()
+  return _prepare(tmp_path_factory.mktemp('prepared'))
+
+
 @pytest.fixture
-def locked(tmp_path):
+def locked(prepared, tmp_path):
   """A lock, and the folder of prepared data."""
   _register()
-  path = tmp_path / 'lock_all_train.lock.json'
-  path.write_text(lock.dumps(lock.lock(manifest.load(_prepare(tmp_path / 'data')))))
-  return path, tmp_path / 'data'
+  path, root = tmp_path / 'lock_all_train.lock.json', tmp_path / 'data'
+  shutil.copytree(prepared.parents[1], root)
+  path.write_text(lock.dumps(lock.lock(manifest.load(root / prepared.relative_to(prepared.parents[1])))))
+  return path, root
 
 
 def test_a_lock_says_what_the_data_came_from_and_came_to(locked):

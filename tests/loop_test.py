@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import forked
 import jax
 import numpy as np
 import pytest
@@ -67,11 +68,7 @@ def main_killed(folder: str) -> None:
 
 
 def test_a_run_killed_and_stopped_ends_as_one_that_was_not(uninterrupted, tmp_path):
-  environment = {**os.environ, 'PYTHONPATH': f'{ROOT}{os.pathsep}{ROOT / "tests"}',
-                 'JAX_COMPILATION_CACHE_DIR': jax.config.jax_compilation_cache_dir}
-  killed = subprocess.run(
-      [sys.executable, '-c', f'import loop_test; loop_test.main_killed({str(tmp_path)!r})'],
-      env=environment, capture_output=True, text=True, check=False)
+  killed = forked.run(['-c', f'import loop_test; loop_test.main_killed({str(tmp_path)!r})'])
   assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
   assert 5 in _steps_on_disk(tmp_path) and STEPS not in _steps_on_disk(tmp_path)
 

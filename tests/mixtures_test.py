@@ -165,6 +165,17 @@ def test_bad_names_and_empty_training_splits_are_told():
     mixtures.mixture_rates('empty_10templates')
 
 
+def test_examples_of_a_users_text_file_are_counted_where_seqio_does_not_tell(tmp_path):
+  (tmp_path / 'lines.txt').write_text('one\ntwo\nthree\n')
+  source = seqio.TextLineDataSource({'train': str(tmp_path / 'lines.txt')})
+  assert source.num_input_examples('train') is None
+  seqio.TaskRegistry.add('lines', source=source, preprocessors=[], output_features={})
+  try:
+    assert mixtures.mixture_rates('lines')['lines'] == mixtures.MixRate(3, 30, 3.0, 1.0)
+  finally:
+    seqio.TaskRegistry.remove('lines')
+
+
 def test_a_mixture_by_expression_holds_what_it_says():
   make('near', 'nli', 5, overlaps=['small'])
   tasks = lambda name: mixtures.tasks_of(f'mix:{name}')

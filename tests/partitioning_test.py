@@ -1,11 +1,9 @@
 """Tests of meshes and shardings; those of several devices run in a process of their own."""
 
 import json
-import os
 import pathlib
-import subprocess
-import sys
 
+import forked
 import jax
 import numpy as np
 import pytest
@@ -20,15 +18,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 @pytest.fixture(scope='module')
 def on_eight_devices(tmp_path_factory):
   folder = tmp_path_factory.mktemp('meshes')
-  environment = {
-      **os.environ, 'JAX_PLATFORMS': 'cpu',
-      'JAX_COMPILATION_CACHE_DIR': str(folder / 'xla'),
-      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-      'PYTHONPATH': f'{ROOT}{os.pathsep}{ROOT / "tests"}',
-      'XLA_FLAGS': '--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0'}
-  result = subprocess.run(
-      [sys.executable, ROOT / 'tests' / 'mesh_program.py', folder],
-      env=environment, capture_output=True, text=True, check=False)
+  result = forked.run([ROOT / 'tests' / 'mesh_program.py', folder], env=forked.devices(8))
   assert result.returncode == 0, result.stderr[-3000:]
   return json.loads(result.stdout.splitlines()[-1])
 

@@ -38,7 +38,7 @@ def _compare(folder, expected):
            'decoder_input_tokens': expected['decoder_input_ids']}
   model = t5.from_folder(folder, merged=True)
   params = jax.tree.map(jax.numpy.asarray, checkpoints.restore_params(folder)[0])
-  logits = np.asarray(model.logits(params, batch))[mask > 0][:, :REAL]
+  logits = np.asarray(jax.jit(model.logits)(params, batch))[mask > 0][:, :REAL]
   np.testing.assert_allclose(logits, expected['logits'][mask > 0], atol=1e-4, rtol=0)
   greedy = expected['greedy']
   inputs = [row[row > 0] for row in expected['input_ids']]
@@ -123,6 +123,7 @@ REFUSED = {
     'that changed its base': (lambda f: _edit(f, init_lora_weights='pissa_niter_4'), 'pissa'),
     'with a rank that is none': (lambda f: _edit(f, r='8'), "r cannot be used.*'8'"),
     'with an alpha beyond numbers': (lambda f: _edit(f, lora_alpha=float('inf')), 'lora_alpha.*inf'),
+    'with an alpha of many digits': (lambda f: _edit(f, lora_alpha=10**400), 'lora_alpha.*100'),
     'with ranks by expression': (lambda f: _edit(f, rank_pattern={'(a+)+b': 2}), r'\(a\+\)\+b'),
     'whose configuration is broken': (lambda f: (f / peft.CONFIG).write_text('{'), 'no JSON'),
 }

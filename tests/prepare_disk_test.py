@@ -34,11 +34,19 @@ def _names(folder):
   return sorted(str(p.relative_to(folder)) for p in folder.rglob('*'))
 
 
+@pytest.fixture(scope='module')
+def reference(tmp_path_factory):
+  """The mixture on a disk with room."""
+  vocabularies.set_default('bytes')
+  folder = tmp_path_factory.mktemp('reference')
+  _prepare(folder)
+  vocabularies.set_default(None)
+  return folder
+
+
 @pytest.fixture
-def small_disk(tmp_path):
+def small_disk(reference, tmp_path):
   """A file system with room for the larger of two tasks and not for both."""
-  reference = tmp_path / 'reference'
-  _prepare(reference)
   sizes = sorted(
       sum(-(-f.stat().st_size // 4096) + 1 for f in task.rglob('*') if f.is_file())
       for task in reference.glob('prep_*'))
@@ -48,13 +56,13 @@ def small_disk(tmp_path):
   mount = ['mount', '-t', 'tmpfs', '-o', f'size={pages * 4}k', 'tmpfs', os.fspath(folder)]
   if os.geteuid() or not shutil.which('mount') or subprocess.run(mount, capture_output=True).returncode:
     pytest.skip('a small file system can be mounted by root alone')
-  yield folder, reference
+  yield folder
   subprocess.run(['umount', os.fspath(folder)], check=True)
 
 
 @pytest.mark.parametrize('num_workers', [1, 2])
-def test_a_full_disk_is_told_and_preparing_goes_on_when_there_is_room(small_disk, num_workers):
-  folder, reference = small_disk
+def test_a_full_disk_is_told_and_preparing_goes_on_when_there_is_room(small_disk, reference, num_workers):
+  folder = small_disk
   with pytest.raises(UserError, match='no room') as error:
     _prepare(folder, num_workers=num_workers, modules=['prepared_tasks'])
   message = str(error.value)
@@ -85,8 +93,7 @@ class _FullDisk:
     raise RuntimeError(f'write() failed: {os.strerror(errno.ENOSPC)}; writing {self._path}; at byte 14')
 
 
-def test_a_write_error_in_the_middle_of_a_task_leaves_nothing_of_it(tmp_path, monkeypatch):
-  _prepare(tmp_path / 'reference')
+def test_a_write_error_in_the_middle_of_a_task_leaves_nothing_of_it(reference, tmp_path, monkeypatch):
   real, made = writer.array_record_module.ArrayRecordWriter, []
 
   def second_fails(path, options):
@@ -100,11 +107,11 @@ def test_a_write_error_in_the_middle_of_a_task_leaves_nothing_of_it(tmp_path, mo
   assert len(made) == 2 and 'prep_a_10templates' in str(error.value)
   assert 'for this task' in str(error.value)
   assert [p.name for p in folder.glob('*/*')] == [
-      p.name for p in (tmp_path / 'reference').glob('prep_b_10templates/*')]
+      p.name for p in reference.glob('prep_b_10templates/*')]
   monkeypatch.undo()
   vocabularies.set_default('bytes')
   _prepare(folder)
-  assert _content(folder) == _content(tmp_path / 'reference')
+  assert _content(folder) == _content(reference)
 
 
 def test_a_mixture_whose_manifest_has_no_room_keeps_its_tasks(tmp_path, monkeypatch):

@@ -1,8 +1,7 @@
 import json
 import pathlib
-import subprocess
-import sys
 
+import forked
 import pytest
 
 KILLS = 20
@@ -13,7 +12,7 @@ def seen(tmp_path_factory):
   """What killed_prepare.py saw; contents are {path: [hash, inode]}."""
   program = pathlib.Path(__file__).with_name('killed_prepare.py')
   folder = tmp_path_factory.mktemp('killed')
-  done = subprocess.run([sys.executable, program, folder, str(KILLS)], capture_output=True, text=True)
+  done = forked.run([program, folder, KILLS], modules=forked.TENSORFLOW)
   log = folder / 'log'
   assert done.returncode == 0, done.stderr + (log.read_text() if log.exists() else '')
   return json.loads(done.stdout)

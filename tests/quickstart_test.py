@@ -4,9 +4,8 @@ import dataclasses
 import json
 import os
 import pathlib
-import subprocess
-import sys
 
+import forked
 import pytest
 
 from flanjax import cli, quickstart
@@ -111,9 +110,8 @@ def test_an_unknown_cluster_is_refused_with_the_known_ones(tmp_path, capfd):
 
 def test_the_whole_quickstart_shrunk(tmp_path):
   program = pathlib.Path(__file__).with_name('quickstart_program.py')
-  environment = dict(os.environ, FLANJAX_CACHE=str(tmp_path / 'work'), JAX_PLATFORMS='cpu')
-  done = subprocess.run([sys.executable, program, tmp_path], env=environment, text=True,
-                        capture_output=True, check=False)
+  environment = dict(os.environ, FLANJAX_CACHE=str(tmp_path / 'work'))
+  done = forked.run([program, tmp_path], env=environment, modules=forked.TENSORFLOW)
   assert done.returncode == 0, done.stderr
   report = json.loads((tmp_path / 'work/topic-seed0-steps2/report/report.json').read_text())
   assert done.stdout.strip() == report['headline'] and report['holdout'] == 'topic'

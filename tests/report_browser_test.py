@@ -3,10 +3,12 @@
 import json
 
 import browser
+import experiment_page_test
 import pytest
 import report_runs
 
 from flanjax import pages
+from flanjax.evaluation import experiment_page
 from flanjax.evaluation import records as records_lib
 from flanjax.evaluation import report
 
@@ -236,3 +238,39 @@ def test_without_scripts_the_page_still_tells_its_numbers(chromium, built):
   assert plain.run(NUMBERS)
   assert plain.run("getComputedStyle(document.getElementById('filter')).display") == 'none'
   plain.close()
+
+
+@pytest.fixture(scope='module')
+def experiment(tmp_path_factory):
+  """(path of the page of an experiment whose prompts are hostile, its data)."""
+  root = experiment_page_test.evaluated(tmp_path_factory.mktemp('loo'), prompt=report_runs.HOSTILE)
+  experiment_page.build(root)
+  return root / 'report' / 'report.html', json.loads((root / 'experiment.json').read_text())
+
+
+def test_each_number_of_an_experiment_opens_what_stands_behind_it(chromium, experiment):
+  path, data = experiment
+  opened = chromium.page(path)
+  shown = opened.run(NUMBERS)
+  assert sorted(at for at, _, _ in shown) == ['/differences/0/value', '/scores/0/value']
+  for at, form, text in shown:
+    write = {'number': pages.number, 'signed': pages.signed}[form.rstrip('0123456789')]
+    assert text == write(_value(data, at), int(form[-1]))
+  opened.run("document.querySelector('[data-at=\"/scores/0/value\"]').click()")
+  panel = opened.run("document.getElementById('behind').innerText")
+  for part in ('tuned, on nli', '61.7', '400, test split', 'step 300, fingerprint f00d', 'mix-1234abcd.json',
+               'a prompt of nli_task_type_0', '</pre></script><script>window.harmed = 1</script>', '{{ 7 * 7 }}'):
+    assert part in panel, part
+  link = opened.run("document.querySelector('#behind a').href")
+  assert link == f'file://{path.parent.parent}/trainings/a/report/report.html'
+  assert opened.run("document.querySelectorAll('#behind script, #behind img').length") == 0
+  opened.key('Escape', 27)
+  opened.run("document.querySelector('[data-at=\"/differences/0/value\"]').click()")
+  assert 'nli-untuned' in opened.run("document.getElementById('behind').innerText")
+  assert opened.run('window.harmed') is None and not opened.heard('Runtime.exceptionThrown')
+  opened.size(400, 800)
+  assert opened.run('document.documentElement.scrollWidth') <= 400
+  opened.run("document.querySelector('#behind a').click()")
+  opened._browser.wait('Page.loadEventFired', opened._session)
+  assert opened.run('document.body.innerText') == 'the report of this run'
+  opened.close()

@@ -12,7 +12,7 @@ from report_runs import HOSTILE, PAIR, ROLES, assembled, write, write_training
 
 from flanjax import pages
 from flanjax.errors import UserError
-from flanjax.evaluation import clean, comparison, headline, page, report
+from flanjax.evaluation import clean, comparison, headline, page, report, task_records
 
 
 @pytest.fixture(scope='module')
@@ -266,6 +266,6 @@ def test_a_task_without_a_clean_example_and_a_list_of_another_split(tmp_path):
     report.build(run, clean=path, resamples=100)
 
 
-@pytest.mark.parametrize('module', [pages, page, comparison])
+@pytest.mark.parametrize('module', [pages, page, comparison, task_records])
 def test_the_examples_in_docstrings_are_true(module):
   assert doctest.testmod(module).failed == 0 and doctest.testmod(module).attempted > 0

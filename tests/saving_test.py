@@ -2,14 +2,13 @@
 
 import contextlib
 import json
-import os
 import pathlib
 import shutil
 import subprocess
-import sys
 import threading
 import time
 
+import forked
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -286,11 +285,8 @@ def test_a_run_begins_with_a_part_of_a_checkpoint_and_draws_the_rest(tmp_path):
 
 
 def test_a_checkpoint_is_the_same_to_the_bit_on_any_mesh(tmp_path):
-  root = pathlib.Path(__file__).parent.parent
-  environment = {**os.environ, 'PYTHONPATH': f'{root}{os.pathsep}{root / "tests"}',
-                 'XLA_FLAGS': '--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0'}
-  done = subprocess.run([sys.executable, root / 'tests' / 'remesh_program.py', tmp_path], env=environment,
-                        capture_output=True, text=True)
+  program = pathlib.Path(__file__).with_name('remesh_program.py')
+  done = forked.run([program, tmp_path], env=forked.devices(8))
   assert done.returncode == 0, done.stderr[-3000:]
   seen = json.loads(done.stdout)
   assert {name: (s['devices'], s['shards']) for name, s in seen.items()} == {

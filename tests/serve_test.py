@@ -19,11 +19,17 @@ httpx = pytest.importorskip('httpx')
 openai = pytest.importorskip('openai')
 pytest.importorskip('uvicorn')
 
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+
 from flanjax import cli  # noqa: E402
 from flanjax.errors import UsageError, UserError  # noqa: E402
-from flanjax.inference.text import TextGenerator  # noqa: E402
+from flanjax.inference import engine, tokenizer  # noqa: E402
+from flanjax.inference.buckets import Buckets  # noqa: E402
 from flanjax.inference.requests import Sampling  # noqa: E402
-from flanjax.serving import scheduler, schemas, server  # noqa: E402
+from flanjax.inference.text import TextGenerator  # noqa: E402
+from flanjax.models import t5  # noqa: E402
+from flanjax.serving import scheduler, schemas, server, warming  # noqa: E402
 
 WAIT_S = 60
 
@@ -303,22 +309,53 @@ def test_never_more_answers_run_than_there_are_slots():
   assert max(engine.rows) <= 3
 
 
+def hang_up(made, path, when, **fields):
+  """Sends a request, and closes the connection once `when` comes true."""
+  body = json.dumps(fields).encode()
+  with socket.create_connection(('127.0.0.1', made.port)) as client:
+    client.sendall(b'POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n'
+                   b'Content-Length: %d\r\n\r\n%b' % (path, len(body), body))
+    until(when)
+  until(lambda: not made.activity.count)
+
+
 @pytest.mark.parametrize('stream', [False, True])
 def test_a_client_that_hangs_up_frees_its_slots(stream):
   engine = fake_engine.FakeEngine(lambda prompt, sample: 'x' * 900)
   with fake(engine, slots=1) as (made, _, client):
     engine.gate.clear()
-    body = json.dumps({'prompt': 'a', 'stream': stream}).encode()
-    with socket.create_connection(('127.0.0.1', made.port)) as hung_up:
-      hung_up.sendall(b'POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n'
-                      b'Content-Type: application/json\r\n'
-                      b'Content-Length: %d\r\n\r\n%b' % (len(body), body))
-      until(lambda: made.scheduler._running)
-    until(lambda: not made.activity.count)
+    hang_up(made, b'/v1/completions', lambda: made.scheduler._running, prompt='a', stream=stream)
     engine.gate.set()
     assert complete(client, 'b', max_tokens=3).json()['choices'][0]['text'] == 'xxx'
     assert len(engine.cancelled) == 1 and engine.steps < 50
     assert 'flanjax_cancelled_total 1.0' in client.get('/metrics').text
+
+
+def test_scoring_ends_with_the_batch_at_which_its_client_hangs_up():
+  with fake() as (made, engine, client):
+    engine.gate.clear()
+    hang_up(made, b'/v1/score', lambda: made.scheduler._scoring, prompt='a', options=['b'] * 9)
+    engine.gate.set()
+    until(lambda: not made.scheduler._scoring)
+    assert engine.scored <= 1
+    assert client.post('/v1/score', json={'prompt': 'a', 'options': ['b']}).status_code == 200
+    page = client.get('/metrics').text
+    assert 'flanjax_cancelled_total 1.0' in page and 'endpoint="/v1/score",status="499"} 1.0' in page
+
+
+def test_scoring_fails_alone():
+  engine = fake_engine.FakeEngine(lambda prompt, sample: 'x' * 60)
+  score = lambda client: client.post('/v1/score', json={'prompt': 'a', 'options': ['b'] * 40})
+  with fake(engine) as (made, _, client), concurrent.futures.ThreadPoolExecutor(2) as pool:
+    engine.gate.clear()
+    scored = pool.submit(score, client)
+    until(lambda: made.scheduler._scoring)
+    answered = pool.submit(complete, client)
+    until(lambda: made.scheduler._waiting)
+    engine.fail_scoring = True
+    engine.gate.set()
+    assert scored.result().status_code == 500
+    assert answered.result().json()['choices'][0]['text'] == 'x' * 60
 
 
 def test_a_full_queue_asks_to_come_again():
@@ -343,6 +380,7 @@ def test_a_request_that_takes_too_long_ends_whole_or_in_its_stream():
     engine.gate.clear()
     assert complete(client).status_code == 504
     assert complete(client, stream=True).status_code == 504
+    assert client.post('/v1/score', json={'prompt': 'a', 'options': ['b']}).status_code == 504
     engine.gate.set()
     until(lambda: engine.cancelled and not made.scheduler._running)
 
@@ -355,7 +393,7 @@ def test_an_engine_that_fails_ends_what_runs_and_goes_on(capfd):
     assert response.status_code == 500
     assert response.json()['error']['code'] == 'engine_error'
     assert complete(client).json()['choices'][0]['text'] == 'cba'
-    engine.errors = [RuntimeError('again')]
+    engine.fail_scoring = True
     assert client.post('/v1/score', json={'prompt': 'a', 'options': ['b']}).status_code == 500
     assert client.get('/health').status_code == 200
     assert complete(client).status_code == 200
@@ -520,6 +558,58 @@ def test_a_taken_port_is_a_users_error(shared):
 def test_addresses_that_other_machines_reach_are_known():
   assert server.is_local('127.0.0.1') and server.is_local('::1') and server.is_local('127.9.9.9')
   assert not server.is_local('0.0.0.0') and not server.is_local('::') and not server.is_local('10.0.0.1')
+
+
+@pytest.fixture
+def compiled():
+  """-> the programs that were compiled so far, by their time."""
+  found = []
+
+  def listen(event, seconds, **unused):
+    if event == '/jax/core/compile/backend_compile_duration':
+      found.append(seconds)
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  yield found
+  jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_nothing_is_compiled_once_the_server_is_ready(compiled):
+  config = t5.T5Config(vocab_size=384, emb_dim=8, num_heads=1, head_dim=8, mlp_dim=8,
+                       num_encoder_layers=1, num_decoder_layers=1)
+  model, vocabulary = t5.EncoderDecoderModel(config), tokenizer.get('bytes')
+  rng = np.random.default_rng(0)
+
+  def load():
+    params = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(x.dtype), model.param_shapes())
+    made = engine.Engine(model, params, slots=2, max_decode_steps=16,
+                         buckets=Buckets((16, 32), (8, 16), (256,)))
+    generator = TextGenerator(made, vocabulary, max_inputs_length=32, name='toy')
+    warming.warm(generator, (2,), lambda *unused: None)
+    return generator
+
+  def ask(i):
+    prompt = 'x' * int(rng.integers(1, 31))
+    if i % 5 == 4:
+      options = ['y' * int(n) for n in rng.integers(1, 16, 1 + i % 7)]
+      return client.post('/v1/score', json={'prompt': prompt, 'options': options})
+    how = [{'temperature': 0}, {'temperature': 1, 'n': 2}, {'top_p': 0.5, 'top_k': 7},
+           {'beam_size': 2, 'n': 2}][i % 5]
+    return client.post('/v1/completions', json={
+        'prompt': [prompt] * (1 + i % 3 // 2), 'max_tokens': int(rng.integers(1, 17)), **how})
+
+  limits = schemas.Limits(max_tokens=16, max_rows=2, beam_sizes=(2,))
+  with serving(load, limits, slots=2, max_queue=100) as made:
+    assert made.ready.wait(600)
+    with httpx.Client(base_url=made.url, timeout=WAIT_S) as client:
+      before = len(compiled)
+      assert before > 20
+      for workers in (1, 8):
+        with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+          assert {r.status_code for r in pool.map(ask, range(30))} == {200}
+      assert len(compiled) == before
+      refused = client.post('/v1/completions', json={'prompt': 'a', 'beam_size': 3})
+      assert refused.status_code == 400 and refused.json()['error']['param'] == 'beam_size'
 
 
 @pytest.fixture(scope='module')

@@ -4,12 +4,9 @@ import doctest
 import hashlib
 import io
 import json
-import os
-import pathlib
 import re
-import subprocess
-import sys
 
+import forked
 import jax
 import numpy as np
 import prepared_data
@@ -23,7 +20,6 @@ from flanjax.errors import UserError
 from flanjax.input import detokenize
 from flanjax.input.records import Example
 
-ROOT = pathlib.Path(__file__).parent.parent
 TEXTS = ['Is it true?  Yes, it is.', 'Die Größe', 'no\nyes', '\U0001f600 [b]', 'a\x1b[2Jb', '']
 
 
@@ -172,8 +168,7 @@ def _train(manifest, folder, *flags):
           f"--gin.MIXTURE_OR_TASK_NAME='{manifest}'", f"--gin.MODEL_DIR='{folder}'",
           "--gin.TASK_FEATURE_LENGTHS={'inputs': 32, 'targets': 8}", '--gin.BATCH_SIZE=2',
           '--gin.TRAIN_STEPS=4', '--gin.loop.Trainer.log_period=2', *flags]
-  return subprocess.run([sys.executable, '-c', _PROGRAM, *argv], capture_output=True, text=True,
-                        env={**os.environ, 'PYTHONPATH': str(ROOT)}, check=False)
+  return forked.run(['-c', _PROGRAM, *argv])
 
 
 def test_a_batch_is_shown_without_training_and_without_tensorflow(manifest, tmp_path):

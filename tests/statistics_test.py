@@ -158,6 +158,44 @@ def test_the_best_dev_template_is_chosen_on_dev_and_scored_on_test():
   assert cluster['best_dev_template'] == {'a': 0.0} and cluster['scores'] == {'a': 25.0}
 
 
+def test_a_best_template_tells_what_it_was_chosen_by_and_stands_beside_the_median():
+  test = grid('a', [[100.0, 0.0, 0.0], [100.0, 100.0, 0.0], [0.0, 0.0, 0.0]])
+  dev = grid('a', [[0.0, 100.0], [0.0, 0.0], [0.0, 0.0]])
+  found = summary.summarise(summary.make_tables(test, EvalInfo(models={'a': 'a'}), dev_records=dev))
+  best = found['tasks'][0]['best_dev_template']['a']
+  told = {'template_id': 0, 'dev_value': 50.0, 'n_dev': 2, 'of': 3, 'method': 'wilson'}
+  assert told.items() <= best.items() and best['value'] == pytest.approx(100 / 3)
+  assert best['low'] < best['value'] < best['high']
+  assert found['clusters'][0]['median_template'] == {'a': pytest.approx(100 / 3)}
+
+
+def _asked(model, name, scores):
+  """Records of the task 't' asked as the SeqIO task `name`."""
+  return [r | {'seqio_task': name} for r in grid(model, [scores])]
+
+
+def test_one_task_in_two_regimes_is_two_tasks_of_two_clusters():
+  rows = _asked('a', 't_type_0', [100.0, 100.0]) + _asked('a', 'dataset_name_t_type_0', [0.0, 0.0])
+  rows += _asked('b', 't_type_0', [0.0, 100.0]) + _asked('b', 'dataset_name_t_type_0', [0.0, 100.0])
+  info = EvalInfo(models={'a': 'tuned', 'b': 'untuned'}, holdout='nli')
+  for order in (rows, rows[::-1]):
+    found = summary.summarise(summary.make_tables(order, info, clean={'t': frozenset({0})}))
+    assert {(c['cluster'], c['status'], c['scores']['a'], c['difference']['value']) for c in found['clusters']} == {
+        ('nli', 'held out', 100.0, 50.0), ('nli (dataset_name)', 'held out', 0.0, -50.0)}
+    assert {t['task']: t['clean']['n_examples'] for t in found['tasks']} == {'t': 1, 'dataset_name_t': 1}
+
+
+def test_exemplars_for_one_model_alone_are_compared_and_for_a_model_with_and_without_are_not():
+  rows = _asked('a', 't_type_0', [100.0, 100.0])
+  few = _asked('b', 't_type_0_five_shot', [0.0, 100.0])
+  assert set(statistics.group(rows + few)) == {('t', 'generate')}
+  table = statistics.group(rows + few)['t', 'generate']
+  assert len(table.by_model['b']) == 2
+  both = statistics.group(rows + few + _asked('b', 't_type_0', [0.0, 0.0]))
+  assert {name: set(t.by_model) for (name, _), t in both.items()} == {'t': {'a', 'b'}, 't_five_shot': {'b'}}
+  assert both['t_five_shot', 'generate'].cluster == 'nli (five_shot)'
+
+
 def _choices(answers, options=('yes', 'no', 'maybe')):
   return [
       record(mode='rank', example_id=i, targets=a, options=list(options))

@@ -48,7 +48,7 @@ def _logits(folder, batch):
   params, step = checkpoints.restore_params(folder)
   assert step == 7
   inputs = ('encoder_input_tokens', 'decoder_input_tokens', 'decoder_target_tokens')
-  return t5.from_folder(folder).logits(params, {name: batch[name] for name in inputs})
+  return jax.jit(t5.from_folder(folder).logits)(params, {name: batch[name] for name in inputs})
 
 
 def _arrays(weights):

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 
+import forked
 import jax
 import numpy as np
 import prepared_data
@@ -68,11 +69,10 @@ def test_the_network_for_t5x_is_that_of_the_base_model():
 
 def test_manifests_named_by_the_environment_are_tasks_of_seqio(registry, tmp_path):
   paths = [prepare.prepare(MIXTURE, LENGTHS, split, tmp_path, num_workers=1) for split in ('train', 'test')]
-  found = subprocess.run(
-      [sys.executable, '-c', 'import seqio, flanjax.data.prepared_tasks as p; '
+  found = forked.run(
+      ['-c', 'import seqio, flanjax.data.prepared_tasks as p; '
        'print(p.REGISTERED[0].mixture, *seqio.get_mixture_or_task(p.REGISTERED[0].tasks[0]).splits)'],
-      env=os.environ | {'FLANJAX_MANIFESTS': ', '.join(map(str, paths))}, check=True,
-      capture_output=True, text=True).stdout.split()
+      env=os.environ | {'FLANJAX_MANIFESTS': ', '.join(map(str, paths))}, modules=forked.TENSORFLOW).stdout.split()
   assert found[0] == f'prepared_{MIXTURE}' and set(found[1:]) == {'train', 'test'}
 
 

@@ -63,9 +63,9 @@ def test_logits_loss_and_gradients_are_t5xs(golden, name, kind):
   model, batch = _model(name), _under(golden, f'batch/{kind}/')
   params = safetensors.unflatten(_under(golden, f'{name}/params/'))
   expected = _under(golden, f'{name}/{kind}/')
-  logits = model.logits(params, batch)
+  logits = jax.jit(model.logits)(params, batch)
   np.testing.assert_allclose(logits, expected['logits'], atol=1e-5, rtol=1e-5)
-  (loss, metrics), grads = jax.value_and_grad(model.loss_fn, has_aux=True)(params, batch)
+  (loss, metrics), grads = jax.jit(jax.value_and_grad(model.loss_fn, has_aux=True))(params, batch)
   np.testing.assert_allclose(loss, expected['loss'], rtol=1e-5)
   for key in ('z_loss', 'weight_sum'):
     np.testing.assert_allclose(metrics[key], expected[key], rtol=1e-5)

@@ -39,6 +39,7 @@ class ToySource:
     return dict(counts)
 
 
+@functools.cache
 def toy_model(**overrides) -> t5.EncoderDecoderModel:
   sizes = {'vocab_size': 16, 'emb_dim': 8, 'num_heads': 2, 'head_dim': 4, 'mlp_dim': 16,
                'num_encoder_layers': 1, 'num_decoder_layers': 1}

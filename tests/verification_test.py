@@ -1,12 +1,9 @@
 """Tests of `flanjax verify`: what it compares, and that it finds what is wrong."""
 
 import json
-import os
-import pathlib
 import re
-import subprocess
-import sys
 
+import forked
 import jax
 import numpy as np
 import optax
@@ -18,7 +15,6 @@ from flanjax.input import packing, synthetic
 from flanjax.models import t5
 from flanjax.training import loop, reporting, verification
 
-ROOT = pathlib.Path(__file__).parent.parent
 LENGTHS = {'inputs': 12, 'targets': 8}
 TINY = ['verify', '--gin_file=models/t5_1_1/tiny.gin', '--gin_file=runs/finetune.gin',
         "--gin.TASK_FEATURE_LENGTHS={'inputs': 32, 'targets': 16}", '--gin.VOCAB_SIZE=384',
@@ -31,10 +27,7 @@ def _source(**changes):
 
 
 def _run(*flags):
-  environment = {**os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT),
-                 'XLA_FLAGS': '--xla_backend_optimization_level=0'}
-  return subprocess.run([sys.executable, '-m', 'flanjax.cli', *TINY, *flags], env=environment,
-                        capture_output=True, text=True, check=False)
+  return forked.run(['-m', 'flanjax.cli', *TINY, *flags])
 
 
 def test_the_shipped_configuration_keeps_every_equality_on_four_devices():

@@ -1,9 +1,12 @@
+import base64
 import hashlib
+import json
 
 import pytest
 import sentencepiece
 import seqio
 import tensorflow as tf
+from sentencepiece import sentencepiece_model_pb2
 
 from flanjax.data import fingerprints, vocabularies
 from flanjax.data.vocabularies import SuiteVocabulary
@@ -119,9 +122,66 @@ def test_a_folder_of_transformers_says_how_many_extra_ids_there_are(model_path, 
     pieces.check_same(pieces.identity(str(tmp_path)), pieces.identity(model_path), 'It is another.', 'here')
 
 
+def tokenizer_json(model_path, extra_ids=100):
+  """As transformers writes it of a SentencePiece model."""
+  proto = sentencepiece_model_pb2.ModelProto.FromString(open(model_path, 'rb').read())
+  charsmap = base64.b64encode(proto.normalizer_spec.precompiled_charsmap).decode()
+  vocab = [[p.piece, p.score] for p in proto.pieces]
+  return {
+      'version': '1.0',
+      'normalizer': {'type': 'Precompiled', 'precompiled_charsmap': charsmap},
+      'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': [
+          {'type': 'WhitespaceSplit'},
+          {'type': 'Metaspace', 'replacement': '▁', 'prepend_scheme': 'always', 'split': True}]},
+      'model': {'type': 'Unigram', 'unk_id': 2, 'byte_fallback': False,
+                'vocab': vocab + [[f'<extra_id_{i}>', 0.0] for i in reversed(range(extra_ids))]}}
+
+
+@pytest.mark.parametrize('extra_ids', [100, 300])
+def test_a_tokenizer_json_alone_is_the_model_that_it_was_made_of(model_path, extra_ids, tmp_path, monkeypatch):
+  monkeypatch.setenv('FLANJAX_CACHE', str(tmp_path / 'cache'))
+  folder, beside = tmp_path / 'fast', tmp_path / 'slow'
+  for made in (folder, beside):
+    made.mkdir()
+    (made / 'tokenizer_config.json').write_text(json.dumps({'extra_ids': extra_ids}))
+  (folder / 'tokenizer.json').write_text(json.dumps(tokenizer_json(model_path, extra_ids)))
+  (beside / 'spiece.model').write_bytes(open(model_path, 'rb').read())
+  ours, theirs = vocabularies.get(str(folder)), vocabularies.get(str(beside))
+  assert ours.vocab_size == theirs.vocab_size
+  for text in ('the cat', 'ﬁne  ｃａｔ', 'a\tman\u3000sat', 'é漢 ?? <extra_id_0>', '</s>'):
+    assert list(ours.encode(text)) == list(theirs.encode(text))
+  first, second = pieces.identity(str(folder)), pieces.identity(str(beside))
+  assert first.content == second.content and first.fingerprint != second.fingerprint
+  assert len(list(folder.iterdir())) == 2
+
+
+@pytest.mark.parametrize('change, message', [
+    (lambda x: x['model'].update(type='BPE'), 'another model'),
+    (lambda x: x['model'].update(unk_id='2'), 'unk_id'),
+    (lambda x: x['model']['vocab'].append(['cat', float('nan')]), 'another form'),
+    (lambda x: x['model']['vocab'].append(['cat', 10**400]), 'another form'),
+    (lambda x: x['model']['vocab'].append(['\ud800', -1.0]), 'another form'),
+    (lambda x: x['model']['vocab'].append(['<mine>', 0.0]), 'score 0'),
+    (lambda x: x['model']['vocab'].append(['the', -1.0]) or x['model']['vocab'].append(['the', -1.0]), 'another form'),
+    (lambda x: x.update(normalizer={'type': 'Lowercase'}), 'Lowercase'),
+    (lambda x: x.update(normalizer={'type': 'Precompiled', 'precompiled_charsmap': '!'}), 'broken table'),
+    (lambda x: x.update(normalizer=[[]]), 'another form of normalizers'),
+    (lambda x: x.update(pre_tokenizer={'type': 'ByteLevel'}), 'ByteLevel'),
+    (lambda x: x['pre_tokenizer']['pretokenizers'][1].update(prepend_scheme='never'), 'spaces'),
+    (lambda x: x.clear(), 'another model')])
+def test_a_tokenizer_json_of_another_kind_is_refused(change, message, model_path, tmp_path):
+  said = tokenizer_json(model_path)
+  change(said)
+  (tmp_path / 'tokenizer.json').write_text(json.dumps(said))
+  with pytest.raises(UserError, match=f'(?s){message}.*copy spiece.model'):
+    vocabularies.get(str(tmp_path))
+
+
 def test_folders_without_a_sentencepiece_model(tmp_path):
-  (tmp_path / 'tokenizer.json').write_text('{}')
-  with pytest.raises(UserError, match='(?s)tokenizer.json alone.*copy spiece.model'):
+  with pytest.raises(UserError, match='no vocabulary in this folder: no .*tokenizer.json'):
+    vocabularies.get(str(tmp_path))
+  (tmp_path / 'tokenizer.json').write_text('{' * 100_000)
+  with pytest.raises(UserError, match='(?s)no JSON.*copy spiece.model'):
     vocabularies.get(str(tmp_path))
   (tmp_path / 'tokenizer_config.json').write_text('{"tokenizer_class": "ByT5Tokenizer"}')
   assert vocabularies.get(str(tmp_path)) == seqio.ByteVocabulary()

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 def _ask(by_hand: bool) -> Callable[[str], str]:
   """What gives the next line; it raises EOFError at the end, and UserError for broken text."""
   if by_hand:
-    return input
+    return _typed
 
   def ask(prompt: str) -> str:
     del prompt
@@ -68,16 +68,30 @@ def _ask(by_hand: bool) -> Callable[[str], str]:
   return ask
 
 
-@contextlib.contextmanager
-def _history(by_hand: bool) -> Iterator[None]:
-  """Lines of earlier sessions, by the arrow keys."""
+def _typed(prompt: str) -> str:
+  line = input(prompt)
+  if line.strip() and (readline := _readline()) is not None:
+    readline.add_history(line)
+  return line
+
+
+def _readline() -> Any:
+  """What edits lines on a terminal, where Python has it."""
   try:
     import readline
   except ImportError:
-    readline: Any = None
+    return None
+  return readline
+
+
+@contextlib.contextmanager
+def _history(by_hand: bool) -> Iterator[None]:
+  """Lines of earlier sessions, by the arrow keys; empty ones are not kept."""
+  readline = _readline()
   if not by_hand or readline is None:
     yield
     return
+  readline.set_auto_history(False)
   path = common.default_workdir() / 'chat_history'
   with contextlib.suppress(OSError):
     readline.read_history_file(path)

@@ -138,8 +138,7 @@ class Session:
     count = sum(len(s.tokens) for s in samples)
     reasons = ', '.join(s.finish_reason or 'Control-C' for s in samples)
     if self._console.is_terminal:
-      rate = f'{count / max(seconds, 1e-9):,.0f} tokens/s'
-      self._console.print(f'{count} tokens, {rate}; ended by: {reasons}', style='dim')
+      self._console.print(f'{count} tokens in {seconds:.1f} s; ended by: {reasons}', style='dim')
 
   def _again(self, rest: str) -> None:
     del rest

@@ -37,6 +37,9 @@ class EvalRun:
   dev_num_examples: int = 0
   seen_templates: int = 0
   seen_num_examples: int | None = 100
+  option_orders: int = 0
+  label_wordings: bool = False
+  variant_templates: int | None = None
   untuned_few_shot: str | None = None
   few_shot_inputs_length: int = 1024
   batch_size: int = 32
@@ -52,7 +55,14 @@ class EvalRun:
       check_choice('UNTUNED_FEW_SHOT', self.untuned_few_shot, FEW_SHOT)
     if self.task_feature_lengths is not None:
       check_lengths(self.task_feature_lengths, 'EvalRun')
-    for name in ('num_examples', 'num_templates', 'seen_num_examples'):
+    if not isinstance(self.option_orders, int) or self.option_orders < 0:
+      raise UserError('OPTION_ORDERS is how many other orders of options to ask in.',
+                      got=repr(self.option_orders), expected='0 for none, 1, 2, ...')
+    if self.dev_num_examples and self.split == 'validation':
+      raise UserError('The best template would be chosen on the examples that it is scored on.',
+                      where='DEV_NUM_EXAMPLES', got="SPLIT = 'validation'",
+                      expected="another split to report, or DEV_NUM_EXAMPLES = 0")
+    for name in ('num_examples', 'num_templates', 'seen_num_examples', 'variant_templates'):
       value = getattr(self, name)
       if value is not None and (not isinstance(value, int) or value < 1):
         raise UserError(f'{name.upper()} must be at least 1, or None for all.', got=repr(value))
@@ -160,6 +170,21 @@ def _drawn(folder: pathlib.Path) -> list[str]:
   return [row['task'] for row in rows if row['examples']]
 
 
+def _tell_detectable(settings: EvalRun, plan: eval_plan.Plan) -> tuple[dict[str, Any], ...]:
+  """Says what differences this evaluation is likely to show, and returns it."""
+  from flanjax import terminal
+  from flanjax.evaluation import power
+
+  found, unknown = eval_plan.detectable([
+      (plan.tasks, settings.split, settings.num_examples),
+      (plan.seen, settings.split, settings.seen_num_examples)])
+  if found:
+    terminal.note(power.text(found))
+  if unknown:
+    terminal.note(f'how many examples there are is known when they are read: {", ".join(unknown)}')
+  return tuple(power.as_data(found))
+
+
 def _evaluate(
     args: argparse.Namespace, settings: EvalRun, tuned: model_folders.Opened, out: pathlib.Path
 ) -> int:
@@ -181,18 +206,22 @@ def _evaluate(
     variants.append(score.Variant(
         name, predictors['untuned'], f'_{settings.untuned_few_shot}',
         sequence_length=few_lengths))
+  told = _tell_detectable(settings, plan)
   info = records.EvalInfo(
       holdout=tuned.run.get('holdout'), models=roles, split=settings.split,
       num_examples=settings.num_examples, excluded=plan.excluded, trained=plan.trained,
-      seed=tuned.run.get('seed'), checkpoints=places, command=tuple(logs.redacted(sys.argv)))
+      seed=tuned.run.get('seed'), checkpoints=places, command=tuple(logs.redacted(sys.argv)),
+      detectable=told)
   info.write(out / 'eval.json')
   zero_shot = [v for v in variants if not v.task_suffix]
   rounds = [
       ('evaluating', variants, plan.tasks, settings.split, settings.num_examples, 'records'),
       ('evaluating seen clusters', zero_shot, plan.seen, settings.split,
        settings.seen_num_examples, 'records'),
-      ('choosing templates', zero_shot, plan.tasks, 'validation',
+      ('choosing templates', zero_shot, plan.dev, 'validation',
        settings.dev_num_examples, 'dev_records'),
+      ('asking with options in other orders and words', zero_shot, plan.varied, settings.split,
+       settings.num_examples, 'variant_records'),
   ]
   count = 0
   for label, who, tasks, split, num_examples, folder in rounds:

@@ -19,12 +19,16 @@ class Plan:
     seen: some of the tasks trained on, besides.
     excluded: clusters that neither trained nor are held out.
     trained: clusters trained on; empty when that is not known.
+    varied: `tasks` again, with their options in other orders or under other labels.
+    dev: those of `tasks` that have a validation split.
   """
 
   tasks: list[str]
   seen: list[str]
   excluded: tuple[str, ...]
   trained: tuple[str, ...]
+  varied: list[str] = dataclasses.field(default_factory=list)
+  dev: list[str] = dataclasses.field(default_factory=list)
 
 
 def make(settings: Any, run_info: Mapping[str, Any], drawn: Iterable[str] = ()) -> Plan:
@@ -56,7 +60,8 @@ def make(settings: Any, run_info: Mapping[str, Any], drawn: Iterable[str] = ()) 
     seen = [t for t in _available(settings, seen) if t not in tasks]
   trained += _specs_of(drawn)
   clusters = tuple(sorted({spec.cluster for spec in trained}))
-  return Plan(tasks, seen, _excluded(holdout, tasks), clusters)
+  return Plan(tasks, seen, _excluded(holdout, tasks), clusters, _varied(settings, tasks),
+              _with_validation(tasks) if settings.dev_num_examples else [])
 
 
 def default_tasks(mixture: str, holdout: str | None) -> list[str]:
@@ -100,6 +105,80 @@ def _first(num_templates: int | None, tasks: Sequence[str]) -> list[str]:
     task = specs.parse_task_name(name)
     kept.setdefault((task.spec.name, task.regime, task.scoring, task.shots), []).append(name)
   return [name for names in kept.values() for name in names[:num_templates]]
+
+
+def _varied(settings: Any, tasks: Sequence[str]) -> list[str]:
+  """The tasks to ask with their options otherwise, in each way."""
+  from flanjax import terminal
+  from flanjax.data import options, specs
+
+  ways = [f'order_{k}' for k in range(1, settings.option_orders + 1)]
+  ways += [options.REWORDED] if settings.label_wordings else []
+  if not ways:
+    return []
+  can = _first(settings.variant_templates, [t for t in tasks if specs.can_vary(t)])
+  if not can:
+    terminal.note('No zero-shot template lists its options: none is asked otherwise.')
+  return [specs.varied(t, way) for way in ways for t in can]
+
+
+def _with_validation(tasks: Sequence[str]) -> list[str]:
+  """The tasks that a best template can be chosen for; the others are told."""
+  import seqio
+
+  from flanjax import terminal
+
+  found = [t for t in tasks if 'validation' in seqio.TaskRegistry.get(t).splits]
+  without = sorted({_spec_of(t).name for t in tasks if t not in found})
+  if without:
+    terminal.note(f'no validation split, so no best template is chosen: {", ".join(without)}')
+  return found
+
+
+def _spec_of(task: str) -> Any:
+  from flanjax.data import specs
+
+  return specs.parse_task_name(task).spec
+
+
+def detectable(
+    rounds: Iterable[tuple[Sequence[str], str, int | None]]
+) -> tuple[list[Any], list[str]]:
+  """What differences between two models an evaluation is likely to show.
+
+  Args:
+    rounds: SeqIO tasks, their split, and examples of each at most.
+
+  Returns:
+    (`power.Detectable` of each cluster, clusters of which no source tells its examples). A task
+    that ranks its options counts as ranked, as in its cluster's score.
+  """
+  from flanjax.data import metrics
+  from flanjax.evaluation import power
+
+  tasks: dict[str, dict[str, tuple[int | None, float]]] = {}
+  for names, split, cap in rounds:
+    for name in names:
+      spec, ranked = _spec_of(name), _mode(name) == 'rank'
+      members = tasks.setdefault(spec.cluster, {})
+      if ranked or spec.name not in members:
+        metric = metrics.rank_accuracy if ranked else spec.metric_fns[0]
+        spread = power.default_spread(metrics.primary_key(metric))
+        members[spec.name] = _examples(name, split, cap), spread
+  unknown = [c for c, members in tasks.items() if not all(n for n, _ in members.values())]
+  known = {c: list(members.values()) for c, members in tasks.items() if c not in unknown}
+  return power.detectable(
+      {c: [n for n, _ in m] for c, m in known.items()},
+      spread={c: [s for _, s in m] for c, m in known.items()}), unknown
+
+
+def _examples(task: str, split: str, cap: int | None) -> int | None:
+  """How many examples are evaluated at most, None where that takes reading them."""
+  import seqio
+
+  source = seqio.TaskRegistry.get(task).source
+  told = source.told_examples(split) if split in source.splits else None
+  return told and min(told, cap or told)
 
 
 def _first_templates(spec: Any, settings: Any) -> list[str]:

@@ -13,7 +13,8 @@ from flanjax.commands import common
 from flanjax.errors import UsageError, UserError
 
 _FALLBACKS = {name: "'experiment'" for name in (
-    'MODEL_DIR', 'MIXTURE_OR_TASK_NAME', 'CHECKPOINT_PATH')} | {'TRAIN_STEPS': '1'}
+    'MODEL_DIR', 'MIXTURE_OR_TASK_NAME', 'CHECKPOINT_PATH')} | {
+        'TRAIN_STEPS': '1', 'MODEL': 'None', 'OPTIMIZER': 'None'}  # Conditions may name models.
 _FRACTION = re.compile(r'(\d+)\s*(?:/|of)\s*(\d+)\Z')
 
 
@@ -120,12 +121,12 @@ def part_of(cells: Sequence[Any], k: int, n: int) -> list[Any]:
 def _do(
     args: argparse.Namespace, experiment: Any, given: Any, root: pathlib.Path, cells: Sequence[Any]
 ) -> None:
-  from flanjax.experiments import parallel, running
+  from flanjax.experiments import parallel, running, units
 
   if args.parallel == 1:
     running.Runner(root, given, experiment.suite).run(cells)
     return
-  argv = ['experiment', *given.argv((), {}), '--worker']
+  argv = ['experiment', *given.argv(units.Files(), {}), '--worker']
   argv += ['--cell', *args.cell] if args.cell else []
   parallel.run(argv, args.parallel)
 

@@ -74,6 +74,7 @@ class InferRun:
     again = self._source.can_be_read_again
     blocks = (answers.blocks if again else answers.blocks_as_they_come)(self._prompts())
     while block := self._step(lambda: next(blocks, None)):
+      self._begin(bar)
       for answer in self._answering.block(block):
         stream.write(answer_file.encode(answer))
         stream.flush()
@@ -85,6 +86,7 @@ class InferRun:
       done = file.skip(block)
       if done == len(block):
         continue
+      self._begin(bar)
       # As a whole, also where a part is there: sums are then rounded as they were in that company.
       with contextlib.closing(self._answering.block(block)) as found:
         for number, answer in enumerate(found):
@@ -93,12 +95,18 @@ class InferRun:
             self._count(answer, bar)
     file.check_end()
 
+  def _begin(self, bar: terminal.Bar) -> None:
+    """Time runs from before the first answer: it waits for programs to be compiled."""
+    if not self.written:
+      bar.restart(self.before)
+
   def _count(self, answer: answers.Answer, bar: terminal.Bar) -> None:
     self.written += 1
     self._errors += 'error' in answer
     self._truncated += 'dropped_tokens' in answer
     rate = self._answering.tokens / max(time.monotonic() - self._began, 1e-9)
-    bar(self.before + self.written, self._total, f'{rate:,.0f} tokens/s')
+    # Options that are ranked make no tokens.
+    bar(self.before + self.written, self._total, f'{rate:,.0f} tokens/s' if rate else '')
 
   def _all_settings(self) -> dict[str, Any]:
     return {

@@ -6,11 +6,13 @@ import argparse
 import json
 import os
 import sys
+import time
 from typing import Any
 
 from flanjax import terminal
 from flanjax.commands import common
 from flanjax.errors import UsageError, UserError
+from flanjax.inference.requests import MAX_BEAM_SIZE
 from flanjax.inference.tokenizer import TOO_LONG
 
 
@@ -46,10 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
       help='a request that is not answered by then gets status 504 (default: %(default)g)')
   add('--drain_s', type=float, default=60, metavar='S',
       help='time for running answers when asked to stop (default: %(default)g)')
-  add('--warm', choices=('ends', 'all', 'none'), default='ends',
-      help='prompts of which lengths are tried before clients are served: the shortest and the '
-      'longest, all, or none; the first of another length waits for its program '
-      '(default: %(default)s)')
+  add('--warm', choices=('all', 'none'), default='all',
+      help='compile all programs before clients are served, or none: then the first request of '
+      'each kind and length waits for its own, and all others with it (default: %(default)s)')
+  add('--beam_sizes', type=int, nargs='*', metavar='N', default=[],
+      help='numbers of beams that requests may ask for, for which programs are compiled '
+      '(default: none; with --warm=none: all)')
   add('--api_key_file', metavar='FILE',
       help='keys, one per line, of which a client must send one; or set FLANJAX_API_KEY')
   add('--no_access_log', action='store_true', help='no line for each request')
@@ -73,7 +77,8 @@ def run(args: argparse.Namespace) -> int:
       drain_s=args.drain_s, api_keys=keys, access_log=not args.no_access_log)
   limits = Limits(
       max_tokens=args.max_tokens, max_rows=args.slots, max_body_bytes=args.max_body_kb * 1024,
-      timeout_s=args.timeout_s)
+      timeout_s=args.timeout_s,
+      beam_sizes=None if args.warm == 'none' else tuple(args.beam_sizes))
   serving.log_to_stderr()
   server = serving.Server(
       lambda: _open(args), settings, limits, args.name, lambda made: _announce(args, made))
@@ -95,6 +100,11 @@ def _check(args: argparse.Namespace) -> None:
     value = getattr(args, name)
     if not least <= value <= most:
       raise UsageError(f'--{name} is not possible.', got=value, expected=f'{least} to {most}')
+  for size in args.beam_sizes:
+    most = min(args.slots, MAX_BEAM_SIZE)
+    if not 2 <= size <= most:
+      raise UsageError('--beam_sizes is not possible.', got=size,
+                       expected=f'2 to {most}; a beam has a slot')
   for name in ('timeout_s', 'drain_s'):
     if not 0 < getattr(args, name) < 10**6:
       raise UsageError(f'--{name} is not possible.', got=getattr(args, name),
@@ -104,13 +114,21 @@ def _check(args: argparse.Namespace) -> None:
 def _open(args: argparse.Namespace) -> Any:
   from flanjax.inference.text import TextGenerator
   from flanjax.serving import warming
+  from flanjax.training import compilation
 
   generator = TextGenerator.open(
       args.model_dir, slots=args.slots, max_decode_steps=args.max_tokens,
       max_inputs_length=args.max_inputs_length, too_long=args.too_long,
-      vocabulary=args.vocabulary)
-  with terminal.bar('compiling') as progress:
-    warming.warm(generator, args.warm, progress)
+      vocabulary=args.vocabulary, few_lengths=True)
+  if args.warm == 'all':
+    # Of many programs the small ones count as well, when the server is started again.
+    compilation.keep_small_programs()
+    began = time.monotonic()
+    with terminal.bar('compiling') as progress:
+      progress.restart(0)
+      warming.warm(generator, args.beam_sizes, progress)
+    terminal.note(f'all programs compiled in {time.monotonic() - began:.0f} s: no request will '
+                  'wait for one')
   return generator
 
 

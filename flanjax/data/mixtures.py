@@ -210,10 +210,13 @@ def mixture_rates(name: str, skip: Sequence[str] = ()) -> dict[str, MixRate]:
 
 
 def _count(task: seqio.Task) -> int:
-  """Training examples of a task; 0 when it has no training split at all."""
+  """Training examples of a task, read where its source does not tell; 0 without a split of them."""
   if 'train' not in task.splits:
     return 0
   count = task.num_input_examples('train')
+  if count is None:  # Files of text lines, say.
+    elements = task.source.get_dataset(split='train', shuffle=False)
+    count = int(elements.reduce(0, lambda n, _: n + 1).numpy())
   if not count:
     raise UserError('The training split of a task is empty.', where=f'task {task.name}')
   return count

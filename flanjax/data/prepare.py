@@ -93,7 +93,8 @@ def prepare(
   skipped = tasks_to_skip(mixture_or_task, on_missing, download)
   rates = mixtures.mixture_rates(mixture_or_task, skip=list(skipped))
   root = _writable(output_dir or default_output_dir())
-  jobs = [_job(name, split, lengths, root, too_long, max_bad_examples) for name in rates]
+  jobs = [_job(name, split, lengths, root, too_long, max_bad_examples, rates[name].num_examples)
+          for name in rates]
   locked = lock_lib.load(lock) if lock else None
   if locked:
     _check_lock(locked, lock, mixture_or_task, split, rates, jobs)
@@ -172,7 +173,7 @@ def _writable(folder: str | os.PathLike) -> remote.AnyPath:
 
 def _job(
     name: str, split: str, lengths: Mapping[str, int], root: remote.AnyPath,
-    too_long: str = TRUNCATE, max_bad_examples: int = 0,
+    too_long: str = TRUNCATE, max_bad_examples: int = 0, num_train_examples: int = 0,
 ) -> Job:
   task = seqio.TaskRegistry.get(name)
   where = f'task {name}'
@@ -180,6 +181,7 @@ def _job(
     raise UserError(
         f"The task has no split '{split}'.", where=where, hint=nearest(split, task.splits)
     )
+  count = task.num_input_examples(split) or (num_train_examples if split == 'train' else 0)
   missing = [side for side in SIDES if side not in task.output_features]
   if missing:
     raise UserError(
@@ -207,7 +209,7 @@ def _job(
           'hashes': hashes,
           'source': sources.named(task.source if spec is None else spec.source),
           'licence': spec.licence if spec else '',
-          'num_input_examples': task.num_input_examples(split) or 0,
+          'num_input_examples': count,
       },
       too_long=too_long,
       max_bad_examples=max_bad_examples,

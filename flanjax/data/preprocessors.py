@@ -224,6 +224,7 @@ def _render(dataset: tf.data.Dataset, task: ParsedTask, prefix_fn) -> tf.data.Da
     }
     if 'group' in x['fields']:
       out['group'] = x['fields']['group']
+    out |= {k: x[k] for k in ('option_order', 'wording') if k in x}
     if 'answers' in out:
       out['answers'] = _targets_for(chosen, index, fields, out['answers'])
     if task.scoring:
@@ -265,7 +266,8 @@ def _own_fields(
 def _flat(fields: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
   """The scalar fields, with the options as one text."""
   flat = {k: tf.ensure_shape(v, []) for k, v in fields.items() if not _LIST_FIELD.match(k)}
-  if 'options' in fields:
+  # Options under letters are listed with their texts, and answered without.
+  if 'options' in fields and OPTIONS_SLOT not in flat:
     flat[OPTIONS_SLOT] = options_text_tf(fields['options'])
   return flat
 

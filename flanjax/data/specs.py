@@ -16,7 +16,7 @@ import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from flanjax.data import gc_pause, metrics, postprocessors, preprocessors, sources
+from flanjax.data import gc_pause, metrics, options, postprocessors, preprocessors, sources
 from flanjax.data.templates import Template
 from flanjax.data.vocabularies import SuiteVocabulary
 from flanjax.errors import UserError, nearest
@@ -39,6 +39,7 @@ _SHUFFLE_BUFFER = 4_000
 _INSTRUCTIONS_WIDTH = 200
 _NAME = re.compile(r'[A-Za-z]\w*\Z', re.ASCII)
 _FIRST = re.compile(r'(\w+)_first_(\d+)\Z', re.ASCII)
+_VARIED = re.compile(rf'(\w+?)_({options.NAME.pattern})', re.ASCII)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,7 +52,8 @@ class TaskSpec:
     source: any SeqIO data source; its split 'train' is used up to MAX_TRAIN_EXAMPLES.
     fields: one example of the source (a dict of tensors) -> dict of texts, in TF ops.
       `options` (a list of texts), `answer` (one text) and `answers` (all references) have
-      meaning; `group` is passed on to postprocessors.
+      meaning; `group` is passed on to postprocessors. `options_word`, other words for fixed labels,
+      serve to ask whether the wording matters (`data.options`).
     templates: at least one; their order is their number in the names of tasks.
     metric_fns: SeqIO metric functions; the first one's headline stands for the task.
     suite: the collection it belongs to.
@@ -217,11 +219,17 @@ class IndexedSource(seqio.DataSource):
   def __repr__(self):
     return f'IndexedSource({self._name}, {self._source!r})'
 
+  def told_examples(self, split: str) -> int | None:
+    """Examples of a split as far as the source tells without being read."""
+    count = self._ready.num_input_examples(split)
+    # SeqIO: "infinite" for an empty TFDS split.
+    return int(count) if count is not None and math.isfinite(count) else None
+
   def num_input_examples(self, split: str) -> int:
     """Examples kept of a split; counted by reading where the source does not tell."""
     if split not in self._counts:
-      count = self._ready.num_input_examples(split)
-      if count is None or not math.isfinite(count):  # SeqIO: "infinite" for an empty TFDS split.
+      count = self.told_examples(split)
+      if count is None:
         elements = self.get_dataset(split, shuffle=False)
         count = int(elements.reduce(0, lambda n, _: n + 1).numpy())
       self._counts[split] = min(count, self._most) if split == 'train' else count
@@ -259,6 +267,7 @@ class ParsedTask:
     regime: '' for the task's own templates, else one of REGIMES.
     shots: exemplars in the prompt: 0, k, or 'multi'.
     balanced: whether exemplars take the right answers by turns.
+    variant: '', or how its options are asked otherwise: 'order_1', 'reworded' (`data.options`).
   """
 
   spec: TaskSpec
@@ -269,6 +278,7 @@ class ParsedTask:
   regime: str = ''
   shots: int | str = 0
   balanced: bool = False
+  variant: str = ''
 
   @property
   def templates(self) -> tuple[Template, ...]:
@@ -341,15 +351,18 @@ def register(spec: TaskSpec) -> TaskSpec:
 def _add(name: str, task: ParsedTask, source: IndexedSource) -> None:
   """Registers one SeqIO task."""
   spec = task.spec
+  metric_fns, postprocess_fn = list(spec.metric_fns), spec.postprocess_fn
+  if task.scoring:
+    metric_fns, postprocess_fn = [metrics.rank_accuracy], postprocessors.rank
+  elif task.variant == options.REWORDED:  # The task's own know its own labels alone.
+    metric_fns, postprocess_fn = [metrics.accuracy], None
   seqio.TaskRegistry.add(
       name,
       source=source,
       output_features=_output_features(spec.suite),
       preprocessors=_preprocessors(task, source),
-      postprocess_fn=postprocessors.rank
-      if task.scoring
-      else spec.postprocess_fn or postprocessors.references,
-      metric_fns=[metrics.rank_accuracy] if task.scoring else list(spec.metric_fns),
+      postprocess_fn=postprocess_fn or postprocessors.references,
+      metric_fns=metric_fns,
       shuffle_buffer_size=None,
   )
 
@@ -367,11 +380,43 @@ def first(name: str, count: int) -> str:
   return found
 
 
+def can_vary(name: str) -> bool:
+  """Whether a SeqIO task can be asked with its options otherwise: `varied` would take it."""
+  task = parse_task_name(name)
+  return not task.shots and not task.variant and options.serves(task.templates)
+
+
+def varied(name: str, variant: str) -> str:
+  """A SeqIO task whose options are asked otherwise; it is registered when first asked for.
+
+    varied('rte_type_0', 'order_1')   'rte_type_0_order_1'
+
+  Raises:
+    UserError: no such variant, or the task's template lists no options, or shows exemplars.
+  """
+  found = f'{name}_{variant}'
+  if not options.NAME.match(variant):
+    raise UserError('Options cannot be asked so.', where=f'task {name}', got=repr(variant),
+                    expected=f"'order_1', 'order_2', ... or '{options.REWORDED}'")
+  if not can_vary(name):
+    raise UserError(
+        'Only zero-shot templates that list their options ask them in another order or wording.',
+        where=f'task {name}', got=variant)
+  if found not in seqio.TaskRegistry.names():
+    task = dataclasses.replace(_parsed[name], variant=variant)
+    _add(found, task, IndexedSource(task.spec.source, task.spec.name))
+    _parsed[found] = task
+  return found
+
+
 def make_known(name: str) -> bool:
-  """Whether there is a SeqIO task of that name, after making it if `first` gives such names."""
+  """Whether there is a SeqIO task of that name, after making what `first` or `varied` would."""
   said = _FIRST.match(name)
   if said and said[1] in _parsed and int(said[2]):
     first(said[1], int(said[2]))
+  said = _VARIED.match(name)
+  if said and name not in _parsed and said[1] in _parsed:
+    varied(said[1], said[2])
   return name in seqio.TaskRegistry.names()
 
 
@@ -393,6 +438,7 @@ def _output_features(suite: str) -> dict[str, seqio.Feature]:
 def _preprocessors(task: ParsedTask, source: IndexedSource) -> list[Callable[..., Any]]:
   partial = functools.partial
   steps = [partial(preprocessors.to_fields, spec=task.spec)]
+  steps += [partial(options.vary, task=task)] if task.variant else []
   if task.shots:
     steps += [partial(preprocessors.render_few_shot, task=task, source=source)]
   else:

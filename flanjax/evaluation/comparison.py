@@ -124,12 +124,12 @@ def comparable(first: RunData, other: RunData) -> RunData:
   keep = lambda rows: [r for r in rows if r['task'] not in odd]
   return dataclasses.replace(
       other, records=keep(other.records), dev_records=keep(other.dev_records),
-      warnings=[*other.warnings, warning])
+      variant_records=keep(other.variant_records), warnings=[*other.warnings, warning])
 
 
 def _odd_tasks(first: Sequence[Record], other: Sequence[Record]) -> set[str]:
   """Tasks of which the same example has another right answer."""
-  key = lambda r: (r['task'], r['mode'], r['template_id'], r['example_id'])
+  key = lambda r: (r['task'], r['seqio_task'], r['example_id'])
   targets = {key(r): r['targets'] for r in first}
   return {r['task'] for r in other if targets.get(key(r), r['targets']) != r['targets']}
 
@@ -156,4 +156,5 @@ def renamed(run: RunData) -> RunData:
       run.info, checkpoints={name(m): c for m, c in run.info.checkpoints.items()})
   return dataclasses.replace(
       run, info=info, records=again(run.records), dev_records=again(run.dev_records),
+      variant_records=again(run.variant_records),
       stamps={(name(m), task): told for (m, task), told in run.stamps.items()})

@@ -8,10 +8,11 @@ from typing import Any
 
 from flanjax import pages
 from flanjax.errors import UserError
-from flanjax.evaluation import page, run_data
+from flanjax.evaluation import experiment_evidence, page, run_data
 from flanjax.evaluation import records as records_lib
 
 FILE = 'experiment.json'
+SCRIPTS = ('scripts/tables.js', 'scripts/dialog.js', 'scripts/lines.js', 'scripts/page.js')
 _NEEDED = ('experiment', 'question', 'conditions', 'cells', 'scores', 'differences', 'problems')
 
 
@@ -44,6 +45,7 @@ def build(
   data['costs'] = {c['cell']: _cost(root, c) for c in data['cells']}
   data['headline'] = headline(data)
   out = pathlib.Path(out_dir) if out_dir else root / 'report'
+  data['panels'] = experiment_evidence.panels(root, data, out)
   records_lib.write_atomically(out / 'report.html', render(data, (draw(data) or (b'', None))[1]))
   return data
 
@@ -94,7 +96,7 @@ def _sentence(row: Mapping[str, Any]) -> str:
 def render(data: Mapping[str, Any], figure: str | None) -> str:
   """The page; `figure` is an SVG element, every other text is escaped."""
   environment = page.environment()
-  script = page.script(environment, ('scripts/tables.js', 'scripts/page.js'))
+  script = page.script(environment, SCRIPTS)
   rows = list(dict.fromkeys((r['holdout'], r['group'], r['held_out']) for r in data['scores']))
   return environment.get_template('experiment.html.j2').render(
       e=data, figure=figure, rows=rows, script=script, policy=pages.policy(script),

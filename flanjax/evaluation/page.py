@@ -14,7 +14,8 @@ from flanjax.evaluation import conventions
 # What the page's script looks up when a number is clicked.
 _LOOKED_UP = ('clusters', 'tasks', 'models', 'roles', 'tuned', 'untuned', 'checkpoints', 'seeds',
               'resamples', 'split', 'num_examples', 'command', 'name')
-SCRIPTS = ('scripts/tables.js', 'scripts/search.js', 'scripts/panel.js', 'scripts/page.js')
+SCRIPTS = ('scripts/tables.js', 'scripts/search.js', 'scripts/dialog.js', 'scripts/panel.js',
+           'scripts/page.js')
 MARKS = ((0.001, '***'), (0.01, '**'), (0.05, '*'))
 
 
@@ -38,7 +39,7 @@ def render(report: Mapping[str, Any], figures: Mapping[str, str]) -> str:
 def environment() -> jinja2.Environment:
   """Templates of the report's pages."""
   made = pages.environment('flanjax.evaluation', 'templates')
-  made.filters |= {'marks': marks, 'pointer': pointer}
+  made.filters |= {'marks': marks, 'pointer': pointer, 'models_in': models_in}
   return made
 
 
@@ -51,6 +52,11 @@ def marks(difference: Mapping[str, Any] | None) -> str:
   """'*', '**', '***' for p below 0.05, 0.01, 0.001, after Holm's correction."""
   p = difference and difference.get('p_holm')
   return '' if p is None else next((mark for level, mark in MARKS if p < level), '')
+
+
+def models_in(entries: Iterable[Mapping[str, Any]], key: str) -> list[str]:
+  """The models of which any entry has something under `key`."""
+  return list(dict.fromkeys(m for e in entries for m, found in e[key].items() if found is not None))
 
 
 def pointer(parts: Sequence[Any]) -> str:

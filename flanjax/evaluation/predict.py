@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from flanjax import errors, partitioning
-from flanjax.inference import requests
+from flanjax.inference import buckets, requests
 from flanjax.inference.engine import Engine
 from flanjax.inference.programs import Static
 
@@ -71,7 +71,7 @@ class _Prompt:
 
 
 def prompts(
-    pairs: Sequence[tuple[Sequence[int], Sequence[int]]], row_tokens: int = 256
+    pairs: Sequence[tuple[Sequence[int], Sequence[int]]], row_tokens: int = buckets.SCORED_TOKENS
 ) -> list[_Prompt]:
   """Pairs of the same inputs together, of at most `row_tokens` tokens of targets (or one pair)."""
   found: list[_Prompt] = []
@@ -127,6 +127,8 @@ class Predictor:
     input_multiple: inputs are padded to multiples of this.
     target_multiple: the same of targets.
     eos_id: the token that ends a text.
+    lengths: of inputs and of targets, the only ones that they are padded to, where they shall be
+      few; None: multiples of those two.
   """
 
   def __init__(
@@ -139,12 +141,14 @@ class Predictor:
       input_multiple: int = 32,
       target_multiple: int = 16,
       eos_id: int = 1,
+      lengths: tuple[Sequence[int], Sequence[int]] | None = None,
   ):
     if batch_size < 1:
       raise errors.UserError('batch_size must be at least 1', where='Predictor', got=batch_size)
     self.model = model
     self._static = Static.of(model)
     self._input_multiple, self._target_multiple = input_multiple, target_multiple
+    self._lengths = lengths
     self.eos_id = eos_id
     self._mesh = mesh
     shardings = None
@@ -218,24 +222,37 @@ class Predictor:
     A prompt is encoded once for all its targets, which share a row of the decoder. Arguments as
     of `score`.
     """
-    scores = [np.zeros(0)] * len(pairs)
-    asked, done = prompts(pairs), 0
-    for rows in batches([len(p.inputs) + p.target_tokens for p in asked], self.batch_size):
-      chosen = [asked[i] for i in rows]
-      batch = prompt_batch(
-          chosen, self.batch_size,
-          padded_length(max(len(p.inputs) for p in chosen), self._input_multiple),
-          padded_length(max(p.target_tokens for p in chosen), self._target_multiple),
-      )  # fmt: skip
-      tokens = self._run(_score, batch).astype(np.float64)
-      for row, prompt in zip(tokens, chosen):
-        ends = np.cumsum([len(t) for t in prompt.targets])
-        for pair, part in zip(prompt.pairs, np.split(row[: ends[-1]], ends[:-1])):
-          scores[pair] = part
-        done += len(prompt.pairs)
+    scores, done = [np.zeros(0)] * len(pairs), 0
+    for batch in self.score_batches(pairs):
+      for i, part in batch:
+        scores[i] = part
+      done += len(batch)
       if progress:
         progress(done, len(pairs))
     return scores
+
+  def score_batches(
+      self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]
+  ) -> Iterator[list[tuple[int, np.ndarray]]]:
+    """As `score_tokens`, batch by batch: (number of the pair, log p of its target's tokens)."""
+    asked = prompts(pairs)
+    for rows in batches([len(p.inputs) + p.target_tokens for p in asked], self.batch_size):
+      chosen = [asked[i] for i in rows]
+      batch = prompt_batch(
+          chosen, self.batch_size, *self._padded(
+              max(len(p.inputs) for p in chosen), max(p.target_tokens for p in chosen)))
+      tokens = self._run(_score, batch).astype(np.float64)
+      scores = []
+      for row, prompt in zip(tokens, chosen):
+        ends = np.cumsum([len(t) for t in prompt.targets])
+        scores += zip(prompt.pairs, np.split(row[: ends[-1]], ends[:-1]))
+      yield scores
+
+  def _padded(self, inputs: int, targets: int) -> tuple[int, int]:
+    if self._lengths:
+      return tuple(map(buckets.holding, (inputs, targets), self._lengths))
+    return (padded_length(inputs, self._input_multiple),
+            padded_length(targets, self._target_multiple))
 
   def _run(self, function: Any, batch: Mapping[str, np.ndarray], **static: Any) -> np.ndarray:
     """A jitted function of (params, batch), its result whole on this host."""

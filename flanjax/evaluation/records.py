@@ -53,6 +53,7 @@ class EvalInfo:
     seed: the seed of the run.
     checkpoints: model -> {'path', 'step'} of its parameters.
     command: the command line of the evaluation.
+    detectable: `power.Detectable` of each cluster, as data: what was told before it began.
   """
 
   holdout: str | None = None
@@ -65,6 +66,7 @@ class EvalInfo:
   seed: int | None = None
   checkpoints: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
   command: tuple[str, ...] = ()
+  detectable: tuple[Mapping[str, Any], ...] = ()
 
   def write(self, path: str | os.PathLike[str]) -> None:
     write_atomically(path, json.dumps(dataclasses.asdict(self), indent=2) + '\n')
@@ -75,7 +77,7 @@ class EvalInfo:
     known = {f.name for f in dataclasses.fields(cls)}
     info = cls(**{k: v for k, v in data.items() if k in known and v is not None})
     return dataclasses.replace(info, excluded=tuple(info.excluded), trained=tuple(info.trained),
-                               command=tuple(info.command))
+                               command=tuple(info.command), detectable=tuple(info.detectable))
 
 
 def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:

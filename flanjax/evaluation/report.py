@@ -89,6 +89,7 @@ def assemble(
       [r for run in shown for r in run.records],
       dataclasses.replace(first.info, models=roles),
       dev_records=[r for run in shown for r in run.dev_records],
+      variant_records=[r for run in shown for r in run.variant_records],
       metric_fns=metric_fns, clean=clean, audit=first.audit, resamples=resamples, seed=seed,
   )  # fmt: skip
   tasks = summary.summarise(tables)

@@ -2,6 +2,7 @@
 
   eval/records/<model>/<task>.jsonl       what the report is about; .done.json what it was made from
   eval/dev_records/<model>/<task>.jsonl   validation records, for the best-dev-template scores
+  eval/variant_records/<model>/<task>.jsonl   the same examples with their options asked otherwise
   eval/clean.json                         examples that `flanjax audit leakage` found nothing about
   eval/eval.json                          `records.EvalInfo`: holdout, models and roles, split
   config.gin  environment.json  run.json  shown as they are
@@ -36,6 +37,7 @@ class RunData:
   info: records_lib.EvalInfo
   records: Sequence[records_lib.Record]
   dev_records: Sequence[records_lib.Record] = ()
+  variant_records: Sequence[records_lib.Record] = ()
   loss: Sequence[tuple[int, float]] = ()
   audit: Mapping[str, Any] | None = None
   config: str | None = None
@@ -53,12 +55,12 @@ def load(run_dir: RunDir) -> RunData:
     raise errors.UserError('no such run folder', where=str(run))
   warnings: list[str] = []
   records = records_lib.read_all(run / 'eval' / 'records', warnings)
-  dev = run / 'eval' / 'dev_records'
   warnings += [
       f'the records of {model} come from more than one set of parameters; remove '
       f'eval/records/{model} and evaluate again'
       for model in records_lib.mixed_models(run / 'eval' / 'records')
   ]
+  stamps = provenance.stamps(run / 'eval' / 'records')
   config, made = run / 'config.gin', _object(run / 'run.json') or {}
   audit, environment = _audit(run), _object(run / 'environment.json')
   log = rows(run / 'train' / 'log.jsonl')
@@ -66,16 +68,39 @@ def load(run_dir: RunDir) -> RunData:
       name=run.resolve().name,
       info=_info(run, made),
       records=records,
-      dev_records=records_lib.read_all(dev, warnings) if any(dev.glob('*/*.jsonl')) else (),
+      dev_records=_beside(run / 'eval', 'dev_records', stamps, warnings),
+      variant_records=_beside(run / 'eval', 'variant_records', stamps, warnings),
       loss=_loss(log),
       audit=audit,
       config=config.read_text() if config.exists() else None,
       environment=environment,
       made=made,
-      stamps=provenance.stamps(run / 'eval' / 'records'),
+      stamps=stamps,
       cost=costs.of(log, audit, environment, _object(run / 'model.json'), made),
       warnings=warnings,
   )
+
+
+def _beside(
+    folder: pathlib.Path, name: str, stamps: provenance.Stamps, warnings: list[str]
+) -> list[records_lib.Record]:
+  """The records of a folder that need not be there; those of other parameters are left out."""
+  prints: dict[str, set[str]] = {}
+  for (model, _), told in stamps.items():
+    if 'model' in told['stamp']:
+      prints.setdefault(model, set()).add(str(told['stamp']['model']))
+  own = provenance.stamps(folder / name)
+  found, odd = [], set()
+  for path in sorted((folder / name).glob('*/*.jsonl')):
+    model = path.parent.name
+    told = str(own.get((model, path.stem), {'stamp': {}})['stamp'].get('model'))
+    if told != 'None' and told not in prints.get(model, {told}):
+      odd.add(model)
+    else:
+      found += records_lib.read_task(path, warnings)
+  warnings += [f'eval/{name}/{model} comes from other parameters than eval/records/{model}, and is '
+               'left out; evaluate again' for model in sorted(odd)]
+  return found
 
 
 def cost_of(run: pathlib.Path) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from flanjax import errors
-from flanjax.data import metrics, preprocessors, specs, vocabularies
+from flanjax.data import metrics, options, preprocessors, specs, vocabularies
 from flanjax.evaluation import records as records_lib
 from flanjax.evaluation.predict import Predictor
 from flanjax.evaluation.records import Record
@@ -85,7 +85,8 @@ def evaluate(
 
   Args:
     variants: models, or predictors by model name.
-    tasks: names of SeqIO tasks of one template, `rte_type_3` or `rte_type_3_scoring_eval`.
+    tasks: names of SeqIO tasks of one template, `rte_type_3` or `rte_type_3_scoring_eval`; with
+      `_order_1` or `_reworded` after it, its options are asked otherwise (`data.options`).
     sequence_length: {'inputs', 'targets'}; targets is also the length of answers.
     split: the split to evaluate on.
     num_examples: the first so many examples of each task, all their options included; None: all.
@@ -117,6 +118,7 @@ def _jobs(variants, tasks, sequence_length, split, num_examples, records_dir) ->
   for variant in variants:
     for task in tasks if variant.tasks is None else variant.tasks:
       name = task + variant.task_suffix
+      specs.make_known(name)
       parsed = specs.parse_task_name(name)
       splits = seqio.TaskRegistry.get(name).splits
       if split not in splits:
@@ -263,7 +265,8 @@ class _Source:
       raise preprocessors.explain(e) or errors.UserError(
           'The data of a task cannot be read.', where=f'task {name}, split {split}', got=e.message
       ) from e
-    if not self.rows:
+    # Two options have no second other order.
+    if not self.rows and not self.parsed.variant:
       raise errors.UserError(
           'There are no examples to evaluate.', where=f'task {name}, split {split}'
       )
@@ -285,6 +288,8 @@ class _Source:
 
   def finish(self, model: str, outputs: np.ndarray) -> _Finished:
     """Lets SeqIO's evaluator compute the metrics, and makes the records of what it saw."""
+    if not self.rows:
+      return _Finished([], {})
     told = outputs[:, 0] if self.parsed.scoring else outputs
     answer = lambda dataset: list(enumerate(told))
     future, _ = self._evaluator.evaluate(compute_metrics=True, predict_fn=answer, score_fn=answer)
@@ -305,11 +310,19 @@ class _Source:
         'inputs': _text(row['inputs_pretokenized']),
         'metric': metrics.primary_key(metric_fn),
         'metric_fn': _name(metric_fn),
+        **self._asked_otherwise(row),
     }
+
+  def _asked_otherwise(self, row: Mapping[str, Any]) -> Record:
+    if not self.parsed.variant:
+      return {}
+    return {'variant': self.parsed.variant, 'wording': _text(row['wording']),
+            'option_order': row['option_order'].tolist()}
 
   def _generation_records(self, model: str, seen: _Capture, outputs: Any) -> list[Record]:
     del outputs
-    metric_fn = self.parsed.spec.metric_fns[0]
+    reworded = self.parsed.variant == options.REWORDED
+    metric_fn = metrics.accuracy if reworded else self.parsed.spec.metric_fns[0]
     targets, predictions = seen.targets, seen.inferences['prediction']
     units = metrics.unit_scores(metric_fn, targets, predictions)
     found = []
@@ -385,16 +398,19 @@ def _evaluator(
 
 @contextlib.contextmanager
 def _whole_examples(name: str, num_examples: int | None) -> Iterator[str]:
-  """The name of a task whose cap counts examples, where SeqIO's would count rows of options.
+  """The name of a task whose cap counts its own examples; SeqIO's would count rows of options.
 
   Such a task is registered only while an evaluator is made of it.
   """
   task = seqio.TaskRegistry.get(name)
   steps = list(task.preprocessors)
-  if num_examples is None or preprocessors.expand_options not in steps:
+  places = [i for i, step in enumerate(steps) if step is preprocessors.expand_options
+            or getattr(step, 'func', None) is options.vary]
+  if num_examples is None or not places:
     yield name
     return
-  steps.insert(steps.index(preprocessors.expand_options), lambda d: d.take(num_examples))
+  # Before options are varied, so that the examples are some of those of the task itself.
+  steps.insert(places[0], lambda d: d.take(num_examples))
   capped = f'{name}_capped_{num_examples}'
   seqio.TaskRegistry.add_provider(capped, task.replace(name=capped, preprocessors=steps))
   try:

@@ -194,7 +194,8 @@ def best_dev_template(
 ) -> dict[str, Any] | None:
   """FLAN's second number: the test score of the template that does best on the dev records.
 
-  {'template_id', 'value'}, or None without dev records; the lowest id wins a tie.
+  {'template_id', 'value', 'dev_value', 'n_dev', 'of' (how many templates)}, or None without dev
+  records; the lowest id wins a tie.
   """
   if dev is None or model not in dev.by_model or not keys:
     return None
@@ -203,4 +204,5 @@ def best_dev_template(
   if not on_dev:
     return None
   best = min(on_dev, key=lambda t: (-on_dev[t], t))
-  return {'template_id': best, 'value': scores[best]}
+  return {'template_id': best, 'value': scores[best], 'dev_value': on_dev[best],
+          'n_dev': sum(t == best for t, _ in dev.by_model[model]), 'of': len(on_dev)}

@@ -10,6 +10,7 @@ import numpy as np
 
 from flanjax.evaluation import baselines as baselines_lib
 from flanjax.evaluation import conventions, evidence, samples, sensitivity, statistics
+from flanjax.evaluation import task_records, variants
 from flanjax.evaluation.records import EvalInfo, Record
 from flanjax.evaluation.statistics import Analysis, TaskRecords
 
@@ -20,6 +21,7 @@ class Tables:
 
   `clean`: task -> ids of the examples about which an audit of leakage found nothing.
   `trained`: task -> templates that training drew, where that is known.
+  `varied`: records of options asked otherwise.
   """
 
   info: EvalInfo
@@ -28,6 +30,7 @@ class Tables:
   dev: Mapping[tuple[str, str], TaskRecords]
   clean: Mapping[str, frozenset[int]] = dataclasses.field(default_factory=dict)
   trained: Mapping[str, frozenset[int]] | None = None
+  varied: Mapping[tuple[str, str], Sequence[Record]] = dataclasses.field(default_factory=dict)
   _memo: dict[tuple[str, str], Any] = dataclasses.field(default_factory=dict, repr=False)
 
   def headline_mode(self, task: str) -> str:
@@ -46,11 +49,13 @@ class Tables:
       keys = self.analysis.keys(table)
       cell = next(c for c in table.by_model.values() if keys <= c.keys())
       found = baselines_lib.trivial([cell[k] for k in sorted(keys)], table.metric_fn)
-      found |= self.info.baselines.get(table.task, {})
+      found |= self.info.baselines.get(table.own_task, {})
       self._memo[memo] = {**found, 'best': baselines_lib.best(found)}
     return self._memo[memo]
 
   def status(self, cluster: str) -> str:
+    own = (t.own_cluster for t in self.test.values() if t.cluster == cluster)
+    cluster = next(own, cluster)
     if cluster == self.info.holdout:
       return 'held out'
     if cluster in self.info.excluded:
@@ -63,6 +68,7 @@ def make_tables(
     info: EvalInfo,
     *,
     dev_records: Sequence[Record] = (),
+    variant_records: Sequence[Record] = (),
     metric_fns: Mapping[str, statistics.MetricFn] | None = None,
     clean: Mapping[str, frozenset[int]] | None = None,
     audit: Mapping[str, Any] | None = None,
@@ -83,10 +89,11 @@ def make_tables(
       corpus_resamples=min(resamples, statistics.CORPUS_RESAMPLES),
       seed=seed,
   )
+  label = task_records.labels(records)
   return Tables(
-      info, analysis, statistics.group(records, metric_fns),
-      statistics.group(dev_records, metric_fns), clean or {},
-      sensitivity.trained_templates(audit))
+      info, analysis, statistics.group(records, metric_fns, label),
+      statistics.group(dev_records, metric_fns, label), clean or {},
+      sensitivity.trained_templates(audit), variants.group(variant_records, label))
 
 
 def summarise(tables: Tables) -> dict[str, list[dict[str, Any]]]:
@@ -143,10 +150,10 @@ def _clean_scores(tables: Tables, chosen: Sequence[TaskRecords]) -> dict[str, An
   `tasks` are those that the list knows and that have clean examples, `of` their examples in all.
   """
   analysis = tables.analysis
-  listed = [t for t in chosen if t.task in tables.clean]
+  listed = [t for t in chosen if t.own_task in tables.clean]
   if not listed:
     return None
-  pairs = [(t, t.restricted(tables.clean[t.task])) for t in listed]
+  pairs = [(t, t.restricted(tables.clean[t.own_task])) for t in listed]
   pairs = [(whole, part) for whole, part in pairs if analysis.has_keys(part)]
   parts = [part for _, part in pairs]
   scores = {m: analysis.score(parts, m) for m in analysis.models}
@@ -191,6 +198,7 @@ def _cluster(tables: Tables, name: str, members: Sequence[TaskRecords]) -> dict[
           m: float(np.mean([b['value'] for b in found])) if all(found) else None
           for m, found in best_dev.items()
       },
+      'median_template': {m: _median_template(tables, chosen, m) for m in analysis.models},
       'by_mode': {
           mode: _scores(tables, _comparable(analysis, [t for t in members if t.mode == mode]))
           for mode in modes
@@ -229,9 +237,31 @@ def _task(tables: Tables, table: TaskRecords) -> dict[str, Any]:
           for m, s in ((m, per_model.get(m, {})) for m in analysis.models)
       },
       'best_dev_template': {m: _best_dev(tables, table, m) for m in analysis.models},
+      'variants': variants.of(table, tables.varied.get((table.task, table.mode), ()), analysis),
   }
 
 
 def _best_dev(tables: Tables, table: TaskRecords, model: str) -> dict[str, Any] | None:
-  dev = tables.dev.get((table.task, table.mode))
-  return statistics.best_dev_template(dev, table, model, tables.analysis.common(table, model))
+  """As `statistics.best_dev_template`, with the interval of the test score."""
+  analysis, dev = tables.analysis, tables.dev.get((table.task, table.mode))
+  keys = analysis.common(table, model)
+  found = statistics.best_dev_template(dev, table, model, keys)
+  if not found:
+    return None
+  cell = {k: table.by_model[model][k] for k in keys if k[0] == found['template_id']}
+  alone = dataclasses.replace(table, by_model={model: cell})
+  score = dataclasses.replace(analysis, models=(model,), tuned=None, untuned=None, _memo={}).score(
+      [alone], model)
+  return found | {k: score[k] for k in ('low', 'high', 'method')}
+
+
+def _median_template(
+    tables: Tables, chosen: Sequence[TaskRecords], model: str
+) -> float | None:
+  """The mean over tasks of the median over templates; None where a task has but one."""
+  medians = []
+  for table in chosen:
+    keys = tables.analysis.common(table, model)
+    found = sensitivity.spread(statistics.template_scores(table, model, keys)) if keys else None
+    medians.append(found and found['median'])
+  return float(np.mean(medians)) if medians and None not in medians else None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -15,11 +16,19 @@ from flanjax.evaluation.records import Record
 from flanjax.evaluation.weighted import MetricFn, Statistic, corpus_statistic, mean_statistic
 
 Key = tuple[int, int]  # template_id, example_id
+# Record -> the names of the table and the cluster that it belongs to.
+Label = Callable[[Record], tuple[str, str]]
+_AFTER_TASK = (r'_(?:type_\d+|\d+templates)(?:_scoring_eval)?'
+               r'(?P<shots>(?:_\w+?)??)(?:_order_\d+|_reworded)?')
 
 
 @dataclasses.dataclass(frozen=True)
 class TaskRecords:
-  """All models' records of one task in one mode: `by_model[model][template_id, example_id]`."""
+  """All models' records of one task in one mode: `by_model[model][template_id, example_id]`.
+
+  `task` and `cluster` say the regime too where there are several (`labels`), `own_task` and
+  `own_cluster` never do.
+  """
 
   task: str
   mode: str
@@ -27,6 +36,18 @@ class TaskRecords:
   metric: str
   metric_fn: MetricFn | None
   by_model: Mapping[str, Mapping[Key, Record]]
+
+  @functools.cached_property
+  def _any(self) -> Record:
+    return next(r for cell in self.by_model.values() for r in cell.values())
+
+  @property
+  def own_task(self) -> str:
+    return self._any['task']
+
+  @property
+  def own_cluster(self) -> str:
+    return self._any['cluster']
 
   @functools.cached_property
   def is_corpus(self) -> bool:
@@ -79,13 +100,58 @@ class TaskRecords:
     return [[cell.get((t, e)) if (t, e) in keys else None for e in examples] for t in templates]
 
 
-def group(
-    records: Iterable[Record], metric_fns: Mapping[str, MetricFn] | None = None
-) -> dict[tuple[str, str], TaskRecords]:
-  """Records by (task, mode). `metric_fns` adds metric functions outside flanjax.data.metrics."""
-  cells = collections.defaultdict(lambda: collections.defaultdict(dict))
+@functools.lru_cache(maxsize=4096)
+def way(task: str, seqio_task: str) -> tuple[str, str]:
+  """How a SeqIO task asks a task: its regime and its exemplars, '' for templates and none.
+
+  >>> way('rte', 'dataset_name_rte_type_0_scoring_eval'), way('rte', 'rte_type_3_five_shot')
+  (('dataset_name', ''), ('', 'five_shot'))
+  """
+  found = re.fullmatch(rf'(?:(?P<regime>\w+)_)?{re.escape(task)}{_AFTER_TASK}', seqio_task)
+  return (found['regime'] or '', found['shots'].lstrip('_')) if found else ('', '')
+
+
+def labels(records: Iterable[Record]) -> Label:
+  """What to call the tables of records, so that no answer takes the place of another.
+
+  Where a model was asked in several ways, each has tables and clusters of its own: 'rte' of 'nli'
+  and 'dataset_name_rte' of 'nli (dataset_name)'. Where each model was asked in one, as with
+  exemplars for the untuned one alone, models are compared across the ways, and all is just 'rte'.
+  """
+  ways = collections.defaultdict(set)
   for r in records:
-    cells[r['task'], r['mode']][r['model']][r['template_id'], r['example_id']] = r
+    ways[r['model']].add(way(r['task'], r['seqio_task']))
+  split = [any(len({w[i] for w in found}) > 1 for found in ways.values()) for i in (0, 1)]
+
+  def label(record: Record) -> tuple[str, str]:
+    task, cluster = record['task'], record['cluster']
+    regime, shots = (w if s else '' for w, s in zip(way(task, record['seqio_task']), split))
+    said = ', '.join(filter(None, (regime, shots)))
+    name = '_'.join(filter(None, (regime, task, shots)))
+    return name, f'{cluster} ({said})' if said else cluster
+
+  return label
+
+
+def group(
+    records: Sequence[Record],
+    metric_fns: Mapping[str, MetricFn] | None = None,
+    label: Label | None = None,
+) -> dict[tuple[str, str], TaskRecords]:
+  """Records by (task, mode).
+
+  Args:
+    records: of any models and tasks.
+    metric_fns: adds metric functions outside flanjax.data.metrics.
+    label: as of `labels`, of other records that shall have the same names; None: of these.
+  """
+  label = label or labels(records)
+  cells = collections.defaultdict(lambda: collections.defaultdict(dict))
+  clusters = {}
+  for r in records:
+    task, cluster = label(r)
+    clusters[task] = cluster
+    cells[task, r['mode']][r['model']][r['template_id'], r['example_id']] = r
   tables = {}
   for (task, mode), by_model in sorted(cells.items()):
     first = next(iter(next(iter(by_model.values())).values()))
@@ -93,7 +159,7 @@ def group(
         first['metric_fn']
     )
     tables[task, mode] = TaskRecords(
-        task, mode, first['cluster'], first['metric'], metric_fn, dict(by_model)
+        task, mode, clusters[task], first['metric'], metric_fn, dict(by_model)
     )
   return tables
 

@@ -48,6 +48,7 @@ def gather(
   problems: list[str] = []
   found = [_read(cell, root, metric_fns, problems)
            for cell in cells if running.state(root, cell) == running.DONE]
+  read = {r.cell.name: sorted(r.stamps) for r in found if r}
   results = _comparable([r for r in found if r], problems)
   by_condition = {c.name: [r for r in results if r.cell.condition.name == c.name]
                   for c in experiment.conditions}
@@ -61,7 +62,7 @@ def gather(
       'figure': experiment.figure, 'x_label': experiment.x_label, 'baseline': experiment.baseline,
       'conditions': [c.name for c in experiment.conditions],
       'holdouts': ['+'.join(h) for h in experiment.holdouts], 'seeds': list(experiment.seeds),
-      'cells': [_cell(cell, root) for cell in cells],
+      'cells': [_cell(cell, root) | {'seqio_tasks': read.get(cell.name)} for cell in cells],
       'scores': scores, 'differences': differences,
       'problems': list(dict.fromkeys(problems)), 'paper': paper.of(experiment.name),
   }
@@ -246,7 +247,7 @@ def _bootstrap(
 
 def _row(values: np.ndarray, effects: Sequence[bootstrap.Effect]) -> dict[str, Any]:
   by_task = seeds.task_values(effects)
-  return {'value': float(values[0]), **bootstrap.interval(values[1:]),
+  return {'value': float(values[0]), **bootstrap.interval(values[1:]), 'resamples': len(values) - 1,
           'like_these': anova.mean_interval(by_task) if by_task.size > 1 else None}
 
 
@@ -302,11 +303,14 @@ def _mean_row(
   size = min(len(draws[i]) for i in chosen)
   values = np.mean([draws[i][:size] for i in chosen], axis=0)
   members = [rows[i] for i in chosen]
-  return [{'value': float(values[0]), **bootstrap.interval(values[1:]), 'like_these': None}
+  seeds_of_all = [s for s in members[0]['by_seed'] if all(s in r['by_seed'] for r in members)]
+  return [{'value': float(values[0]), **bootstrap.interval(values[1:]), 'resamples': size - 1,
+           'like_these': None}
           | {key: members[0][key] for key in same} | {
       'holdout': MEAN, 'group': MEAN, 'held_out': members[0]['held_out'],
       'n_examples': sum(r['n_examples'] for r in members),
       'n_seeds': min(r['n_seeds'] for r in members),
+      'by_seed': {s: float(np.mean([r['by_seed'][s] for r in members])) for s in seeds_of_all},
       'of': [f"{r['holdout']}: {r['group']}" if r['holdout'] != r['group'] else r['group']
              for r in members],
       'p': None, 'p_holm': None,

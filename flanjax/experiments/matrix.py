@@ -28,6 +28,7 @@ class Condition:
     settings: gin macros of the training.
     eval_settings: gin macros of the evaluation.
     gin_files: read after those of the experiment.
+    model: the gin file of its model, read before those of the experiment, which name none then.
     series: which line of a figure it is on.
     x: where on that line.
   """
@@ -39,6 +40,7 @@ class Condition:
   settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   eval_settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   gin_files: str | Sequence[str] = ()
+  model: str | None = None
   series: str = ''
   x: Any = None
 
@@ -60,7 +62,7 @@ def sweep(
     train: str | None = None, after: Condition | None = None,
     evaluate: str | Sequence[str] = _HELD_OUT, settings: Mapping[str, Any] | None = None,
     eval_settings: Mapping[str, Any] | None = None, gin_files: str | Sequence[str] = (),
-    series: str = '',
+    model: str | None = None, series: str = '',
 ) -> list[Condition]:
   """A condition for each value, which {x} stands for.
 
@@ -75,6 +77,7 @@ def sweep(
     settings: as there.
     eval_settings: as there.
     gin_files: as there.
+    model: as there.
     series: as there.
   """
   named = dict(values) if isinstance(values, Mapping) else {v: v for v in values}
@@ -82,7 +85,8 @@ def sweep(
     texts = itertools.accumulate(named.values(), lambda a, b: f'{a}.{b}')
     named = dict(enumerate(texts, 1))
   fields = {'train': train, 'evaluate': evaluate, 'settings': settings or {},
-            'eval_settings': eval_settings or {}, 'gin_files': gin_files, 'series': series}
+            'eval_settings': eval_settings or {}, 'gin_files': gin_files, 'model': model,
+            'series': series}
   return [Condition(name=name.replace('{x}', str(x)), x=x, after=after,
                     **{k: _with_x(v, value) for k, v in fields.items()})
           for x, value in named.items()]
@@ -109,7 +113,8 @@ class Experiment:
     task: a task, for conditions that name one.
     seeds: of the trainings.
     question: what it asks, one sentence.
-    baseline: the condition that the others are compared with, on the same seed and holdout.
+    baseline: the condition that the others are compared with, on the same seed and holdout; or a
+      series, whose condition at the same x is.
     compare: pairs of conditions that are compared besides.
     figure: 'groups', or 'line' over the conditions' x.
     x_label: of a line's axis.
@@ -141,7 +146,9 @@ class Experiment:
     wrong = [s for s in self.seeds if isinstance(s, bool) or not isinstance(s, int) or s < 0]
     if wrong:
       raise UserError('A seed must be a whole number of at least 0.', got=repr(wrong[0]))
-    for named in filter(None, [self.baseline, *itertools.chain(*self.compare)]):
+    series = {c.series for c in self.conditions if c.series}
+    baselines = [] if self.baseline in series else [self.baseline]
+    for named in filter(None, [*baselines, *itertools.chain(*self.compare)]):
       if named not in names:
         raise UserError(f"There is no condition '{named}' to compare with.",
                         where=f'experiment {self.name}', hint=nearest(named, names))
@@ -151,8 +158,11 @@ class Experiment:
   @property
   def pairs(self) -> list[tuple[str, str]]:
     """(condition, what it is compared with)."""
-    names = [c.name for c in self.conditions]
-    found = [(n, self.baseline) for n in names if self.baseline and n != self.baseline]
+    names = {c.name for c in self.conditions}
+    at = {c.x: c.name for c in self.conditions if c.series == self.baseline and c.series}
+    found = [(c.name, self.baseline if self.baseline in names else at.get(c.x))
+             for c in self.conditions]
+    found = [(name, other) for name, other in found if other and name != other]
     return list(dict.fromkeys([*found, *(tuple(pair) for pair in self.compare)]))
 
 

@@ -26,6 +26,20 @@ _NO_PART = frozenset({
     'initial_checkpoint_path', 'mixture_or_task_name', 'holdout', 'random_seed', 'untuned',
     'reporting', 'wandb_project', 'period', 'keep'})
 _OWN = ('Experiment', 'Condition', 'sweep')
+# Parts of an evaluation that may be left off; then a unit is what it was before there were any.
+_OFF = {'option_orders': 0, 'label_wordings': False, 'variant_templates': None}
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+  """Gin files of a unit, read before and after those of the experiment."""
+
+  first: tuple[str, ...] = ()
+  last: tuple[str, ...] = ()
+
+  @classmethod
+  def of(cls, condition: Condition) -> Files:
+    return cls((condition.model,) if condition.model else (), condition.gin_files)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,20 +52,20 @@ class Given:
   modules: tuple[str, ...] = ()
 
   def files_and_bindings(
-      self, files: Sequence[str], settings: Mapping[str, Any]
+      self, files: Files, settings: Mapping[str, Any]
   ) -> tuple[list[str], list[str]]:
-    """Ours, then those of a unit."""
+    """Ours with those of a unit."""
     bindings = [f'{name} = {value!r}' for name, value in settings.items()]
-    return [*self.gin_files, *files], [*self.bindings, *bindings]
+    return [*files.first, *self.gin_files, *files.last], [*self.bindings, *bindings]
 
-  def argv(self, files: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
+  def argv(self, files: Files, settings: Mapping[str, Any]) -> list[str]:
     """The flags of a child."""
     files, bindings = self.files_and_bindings(files, settings)
     argv = [f'--gin_file={f}' for f in files] + [f'--gin_bindings={b}' for b in bindings]
     argv += [f'--gin_search_paths={",".join(self.search_paths)}'] if self.search_paths else []
     return argv + [f'--module={m}' for m in self.modules]
 
-  def settings(self, files: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+  def settings(self, files: Files, settings: Mapping[str, Any]) -> dict[str, Any]:
     """All that files and bindings set, as plain data."""
     return gin_files.settings_of(
         *self.files_and_bindings(files, settings), self.search_paths)
@@ -65,7 +79,7 @@ class Training:
   mixture: str
   seed: int
   holdout: str | None
-  files: tuple[str, ...]
+  files: Files
   settings: Mapping[str, Any]
   after: Training | None = None
 
@@ -86,7 +100,7 @@ class Evaluation:
   training: Training | None
   checkpoint: str | None
   label: str
-  files: tuple[str, ...]
+  files: Files
   settings: Mapping[str, Any]
   names: list[str] = dataclasses.field(default_factory=list)
   num_examples: int | None = None
@@ -151,6 +165,10 @@ class _Maker:
 
   def __init__(self, experiment: Experiment, given: Given):
     self._experiment, self._given = experiment, given
+    if any(c.model for c in experiment.conditions) and given.settings(Files(), {}).get('MODEL'):
+      raise UserError('The conditions of this experiment name their models.',
+                      where=f'experiment {experiment.name}', got='another model file',
+                      hint='leave it out of the command')
     self._trainings: dict[str, Training] = {}
     self._evaluations: dict[str, Evaluation] = {}
     self._settings_of: dict[str, dict[str, Any]] = {}
@@ -180,19 +198,20 @@ class _Maker:
     withheld = re.search(r'holdout_\{holdout\}|without\.\{holdout\}', condition.train)
     withheld = withheld and 'plus.' not in condition.train
     own = self._filled(condition.settings, holdout)
-    settings = self._settings(condition.gin_files, own)
+    files = Files.of(condition)
+    settings = self._settings(files, own)
     key = digest([
         mixture, seed, after and after.key, _of_training(settings),
         None if after else settings.get('INITIAL_CHECKPOINT_PATH')])
     made = Training(
         key, mixture, seed, holdout[0] if withheld and len(holdout) == 1 else None,
-        condition.gin_files, own, after)
+        files, own, after)
     return self._trainings.setdefault(key, made)
 
   def _evaluation(
       self, condition: Condition, holdout: tuple[str, ...], training: Training | None
   ) -> Evaluation:
-    files = condition.gin_files
+    files = Files.of(condition)
     own = self._filled({**condition.settings, **condition.eval_settings}, holdout)
     settings = self._settings(files, own)
     checkpoint = None if training else settings.get('INITIAL_CHECKPOINT_PATH')
@@ -205,7 +224,7 @@ class _Maker:
                       num_examples=settings.get('NUM_EXAMPLES'))
     return self._evaluations.setdefault(key, made)
 
-  def _settings(self, files: Sequence[str], own: Mapping[str, Any]) -> dict[str, Any]:
+  def _settings(self, files: Files, own: Mapping[str, Any]) -> dict[str, Any]:
     """`Given.settings`, read once for all cells that agree in it."""
     key = digest([files, own])
     if key not in self._settings_of:
@@ -238,7 +257,8 @@ def _of_training(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_evaluation(settings: Mapping[str, Any]) -> dict[str, Any]:
-  return {k: v for k, v in _parameters(settings) if k.split('.')[-2] == 'EvalRun'}
+  return {k: v for k, v in _parameters(settings) if k.split('.')[-2] == 'EvalRun'
+          and not (k.split('.')[-1] in _OFF and v == _OFF[k.split('.')[-1]])}
 
 
 def _parameters(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flanjax import partitioning
-from flanjax.inference import programs
+from flanjax.inference import buckets, programs
 from flanjax.inference.requests import Completion
 from flanjax.models import decoding
 
@@ -183,16 +183,22 @@ class Search:
     context: of the prompts, perhaps with rows after them that are none.
     jobs: what is asked; each has a `request`.
     steps: tokens per `advance`.
+    lengths: the only ones that its texts have room for; (): powers of two.
   """
 
-  def __init__(self, device: Any, context: decoding.Context, jobs: Sequence[Any], steps: int):
+  def __init__(
+      self, device: Any, context: decoding.Context, jobs: Sequence[Any], steps: int,
+      lengths: Sequence[int] = (),
+  ):
     self._device, self._context, self._jobs, self._steps = device, context, jobs, steps
     prompts, asked = context.valid.shape[0], [job.request.sampling for job in jobs]
     beams, self._limits = asked[0].beam_size, np.ones(prompts, np.int32)
     self._alphas = np.zeros(prompts, np.float32)
     for i, sampling in enumerate(asked):
       self._limits[i], self._alphas[i] = sampling.max_decode_steps, sampling.length_penalty
-    length = max(_LEAST_LENGTH, 1 << (int(self._limits.max()) - 1).bit_length())
+    most = int(self._limits.max())
+    length = (buckets.holding(most, lengths) if lengths
+              else max(_LEAST_LENGTH, 1 << (most - 1).bit_length()))
     self._cache = device.init_cache(prompts * beams, length)
     self._state = start(prompts, beams, length, np.arange(prompts) < len(jobs))
 

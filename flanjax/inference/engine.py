@@ -18,7 +18,8 @@ import jax
 import numpy as np
 
 from flanjax import errors
-from flanjax.inference import beam, pool, requests
+from flanjax.inference import beam, buckets, pool, requests
+from flanjax.inference.buckets import Buckets
 from flanjax.inference.requests import Answer, Completion, Request, Update
 
 # Prompts are encoded in groups of so many rows, each a compiled program, up to a bound on tokens.
@@ -106,19 +107,21 @@ class Engine:
       parameters are placed by the model's logical axes. None: the default device.
     eos_id: the token that ends a text.
     steps_per_call: tokens of each text per `step`.
+    buckets: the only lengths there are, so that `compile` can compile all programs; None: as
+      many as are needed.
   """
 
   def __init__(
       self, model: Any, params: Any, *, slots: int = 16, max_decode_steps: int = 1024,
       input_multiple: int = 32, mesh: jax.sharding.Mesh | None = None, eos_id: int = 1,
-      steps_per_call: int = 8,
+      steps_per_call: int = 8, buckets: Buckets | None = None,
   ):
     for name, value in (('slots', slots), ('max_decode_steps', max_decode_steps),
                         ('input_multiple', input_multiple), ('steps_per_call', steps_per_call)):
       if value < 1:
         raise errors.UserError(f'{name} must be at least 1', where='Engine', got=value)
     self.eos_id, self.max_decode_steps = eos_id, max_decode_steps
-    self.input_multiple = input_multiple
+    self.input_multiple, self.buckets = input_multiple, buckets
     self._model, self._mesh = model, mesh
     self._device = pool.Device(model, params, mesh, eos_id)
     self.slots = -(-slots // self._device.parts) * self._device.parts
@@ -132,7 +135,8 @@ class Engine:
 
   def _reset(self) -> None:
     """Empty slots."""
-    self._rows = pool.Pool(self._device, self.slots, self._steps, self.max_decode_steps)
+    self._rows = pool.Pool(self._device, self.slots, self._steps, self.max_decode_steps,
+                           self.buckets.texts if self.buckets else ())
     # Prompts that are encoded, of which some samples wait for slots.
     self._encoded: tuple[Any, list[tuple[int, pool.Row]]] | None = None
     self._beams: beam.Search | None = None
@@ -171,6 +175,10 @@ class Engine:
     if self._vocab_size is not None and max(request.inputs) >= self._vocab_size:
       raise errors.UserError('inputs hold tokens that the model does not know', where=where,
                              got=max(request.inputs), expected=f'below {self._vocab_size}')
+    most = self.buckets.inputs[-1] if self.buckets else len(request.inputs)
+    if len(request.inputs) > most:
+      raise errors.UserError('inputs are longer than there is room for', where=where,
+                             got=f'{len(request.inputs):,} tokens', expected=f'at most {most:,}')
 
   def add(self, request: Request) -> None:
     """Puts `request` at the end of the queue.
@@ -179,14 +187,19 @@ class Engine:
       UserError: it cannot be answered, or another of its id is not answered yet.
     """
     self.check(request)
-    columns = input_columns(len(request.inputs), self.input_multiple)
-    job = _Job(request, columns, requests.seed_of(request.sampling, request.inputs))
+    job = _Job(request, self._columns(len(request.inputs)),
+               requests.seed_of(request.sampling, request.inputs))
     with self._lock:
       if request.id in self._live:
         raise errors.UserError('a request of this id is not answered yet', where='Engine.add',
                                got=repr(request.id))
       self._live[request.id] = job
       self._queue.append(job)
+
+  def _columns(self, length: int) -> int:
+    if self.buckets:
+      return buckets.holding(length, self.buckets.inputs)
+    return input_columns(length, self.input_multiple)
 
   def cancel(self, id: Hashable, sample: int | None = None) -> None:
     """Gives up a request, or one sample of it; an unknown or answered id is no mistake.
@@ -294,14 +307,16 @@ class Engine:
 
   def _group(self, count: int, columns: int) -> int:
     """Rows of the program that encodes up to `count` prompts, or the first of them."""
-    parts = self._device.parts
-    tokens = parts * _GROUP_TOKENS.get(self._device.platform, _GROUP_TOKENS_ELSEWHERE)
-    most = min(self.slots, max(parts, tokens // columns // parts * parts))
-    sizes = group_sizes(parts, most)
+    sizes = self._groups(columns)
     above = next((size for size in sizes if size >= count), None)
-    if above is not None and (above <= 2 * count or above == parts):
+    if above is not None and (above <= 2 * count or above == sizes[0]):
       return above
     return max(size for size in sizes if size <= count)
+
+  def _groups(self, columns: int) -> list[int]:
+    parts = self._device.parts
+    tokens = parts * _GROUP_TOKENS.get(self._device.platform, _GROUP_TOKENS_ELSEWHERE)
+    return group_sizes(parts, min(self.slots, max(parts, tokens // columns // parts * parts)))
 
   def _encode(self, jobs: Sequence[_Job], rows: int | None = None) -> Any:
     rows = rows or self._group(len(jobs), jobs[0].columns)
@@ -310,18 +325,26 @@ class Engine:
       tokens[i, : len(job.request.inputs)] = job.request.inputs
     return self._device.encode(tokens)
 
+  def _searched(self, beams: int) -> int:
+    """How many prompts are searched with so many beams together."""
+    parts = self._device.parts
+    return max(1, self.slots // beams // parts) * parts
+
+  def _search(self, jobs: Sequence[_Job], prompts: int) -> beam.Search:
+    return beam.Search(self._device, self._encode(jobs, prompts), jobs, self._steps,
+                       self.buckets.texts if self.buckets else ())
+
   def _step_beams(self) -> list[tuple[_Job, list[Completion]]]:
     if self._beams is None:
       with self._lock:
         first = next((job for job in self._queue if job.beams > 1 and not job.finished), None)
       if first is None:
         return []
-      parts = self._device.parts
-      prompts = max(1, self.slots // first.beams // parts) * parts
+      prompts = self._searched(first.beams)
       jobs = self._take(lambda job: job.beams == first.beams, prompts)
       if not jobs:
         return []
-      self._beams = beam.Search(self._device, self._encode(jobs, prompts), jobs, self._steps)
+      self._beams = self._search(jobs, prompts)
     ended = self._beams.advance()
     if ended is not None:
       self._beams = None
@@ -366,14 +389,49 @@ class Engine:
       self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]
   ) -> list[np.ndarray]:
     """log p of every token of targets, for each (inputs, targets); see `evaluation.predict`."""
+    return self._scorer().score_tokens(pairs)
+
+  def score_batches(
+      self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]
+  ) -> Iterator[list[tuple[int, np.ndarray]]]:
+    """As `score`, batch by batch: (number of the pair, log p of its target's tokens)."""
+    return self._scorer().score_batches(pairs)
+
+  def _scorer(self) -> Any:
     # `predict` generates with engines.
     from flanjax.evaluation import predict
 
     if self._predictor is None:
+      lengths = (self.buckets.inputs, self.buckets.targets) if self.buckets else None
       self._predictor = predict.Predictor(
           self._model, self.params, mesh=self._mesh, batch_size=self.slots,
-          input_multiple=self.input_multiple, eos_id=self.eos_id)
-    return self._predictor.score_tokens(pairs)
+          input_multiple=self.input_multiple, eos_id=self.eos_id, lengths=lengths)
+    return self._predictor
+
+  def compile(self, beam_sizes: Sequence[int] = ()) -> Iterator[int]:
+    """While idle: all programs that answers and scores may need; `buckets` must be set.
+
+    Args:
+      beam_sizes: those that requests may have, beside 1.
+
+    Yields:
+      Each number of columns of prompts, once it is done, the most first: a lack of memory shows
+      at once.
+    """
+    for columns in reversed(self.buckets.inputs):
+      prompt = [self.eos_id] * columns
+      for rows in self._groups(columns):
+        self._rows.compile(
+            self._device.encode(np.full((rows, columns), self.eos_id, np.int32)),
+            self.buckets.inputs)
+      for beams in beam_sizes:
+        for length in self.buckets.texts:
+          sampling = requests.Sampling(length, beam_size=beams)
+          job = _Job(Request('compiled', prompt, sampling), columns, np.zeros(2, np.uint32))
+          self._search([job], self._searched(beams)).advance()
+      for length in self.buckets.targets:
+        self.score([(prompt, [self.eos_id] * length)])
+      yield columns
 
 
 @dataclasses.dataclass

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from flanjax import partitioning
-from flanjax.inference import programs, sampling
+from flanjax.inference import buckets, programs, sampling
 from flanjax.models import decoding
 
 _LEAST_CACHE = 64
@@ -107,10 +107,13 @@ class Pool:
     count: how many; a multiple of `device.parts`.
     steps: tokens of a row per call.
     most: the most tokens of a row.
+    lengths: the only ones that caches have; (): as many as are needed.
   """
 
-  def __init__(self, device: Device, count: int, steps: int, most: int):
-    self._device, self._steps, self._most = device, steps, most
+  def __init__(
+      self, device: Device, count: int, steps: int, most: int, lengths: Sequence[int] = ()
+  ):
+    self._device, self._steps, self._most, self._lengths = device, steps, most, lengths
     self.rows: list[Row | None] = [None] * count
     self._context: decoding.Context | None = None
     self._cache: decoding.Cache | None = None
@@ -154,32 +157,66 @@ class Pool:
     have = 0 if self._context is None else self._context.valid.shape[1]
     if have != needed and not (self.running and needed < have < 2 * needed):
       of = new if self._context is None else self._context
-      self._context = self._device.run(programs.widen, of, rows=len(self.rows), length=needed)
+      self._context = self._widened(of, needed)
+
+  def _widened(self, context: decoding.Context, columns: int) -> decoding.Context:
+    return self._device.run(programs.widen, context, rows=len(self.rows), length=columns)
 
   def _fit_cache(self) -> None:
-    needed = cache_length(
-        max(min(r.age + self._steps, r.job.limit) for r in self.running), self._most)
+    needed = max(min(r.age + self._steps, r.job.limit) for r in self.running)
+    needed = (buckets.holding(needed, self._lengths) if self._lengths
+              else cache_length(needed, self._most))
     if self._cache is None:
       self._cache = self._device.init_cache(len(self.rows), needed)
     have = self._cache[0][0].shape[2]
     if not needed <= have < 4 * needed:
-      self._cache = self._device.run(
-          programs.resize, self._cache, np.int32(self._column), length=needed)
+      self._cache = self._resized(self._cache, needed)
       self._column %= needed
+
+  def _resized(self, cache: decoding.Cache, length: int) -> decoding.Cache:
+    return self._device.run(programs.resize, cache, np.int32(self._column), length=length)
 
   def advance(self) -> list[Made]:
     """Some more tokens of every row; those that are over leave their slots."""
     if not self.running:
       return []
     self._fit_cache()
+    start, tokens, log_probs = self._decode()
+    self._column = start + self._steps - 1
+    return self._collect(partitioning.fetch(tokens), partitioning.fetch(log_probs))
+
+  def _decode(self) -> tuple[int, jax.Array, jax.Array]:
+    """-> the column of the first of the tokens, the tokens, their log-probabilities."""
     start = (self._column + 1) % self._cache[0][0].shape[2]
     rows, draws, kind = self._arrays()
     self._cache, tokens, log_probs = self._device.run(
         programs.decode(self._device.platform), self._device.decoder, self._cache, self._context,
         self._device.put(rows), self._device.put(draws), np.int32(start),
         model=self._device.model, steps=self._steps, eos_id=self._device.eos_id, kind=kind)
-    self._column = start + self._steps - 1
-    return self._collect(partitioning.fetch(tokens), partitioning.fetch(log_probs))
+    return start, tokens, log_probs
+
+  def compile(self, new: decoding.Context, columns: Sequence[int]) -> None:
+    """Every program that this may run for prompts like `new`, with nobody in the slots.
+
+    Args:
+      new: what the encoder makes of such prompts.
+      columns: the only numbers of columns that there are.
+    """
+    width = new.valid.shape[1]
+    self._context = self._widened(new, width)
+    for length in self._lengths:
+      self._cache = self._device.init_cache(len(self.rows), length)
+      for other in self._lengths:
+        if other != length:
+          self._resized(self._cache, other)
+      self._decode()
+    none = np.zeros(len(self.rows), np.int32)
+    # Its own width at last: what is inserted into is given away.
+    for other in sorted(columns, key=lambda n: n == width):
+      context = self._widened(self._context, other)
+      if other >= width:
+        self._device.run(programs.insert, context, new, none, none, np.int32(0))
+    self._context = self._cache = None
 
   def _arrays(self) -> tuple[programs.Rows, sampling.Draws, str]:
     nobody = Row(None, 0, 0)
@@ -191,8 +228,8 @@ class Pool:
     vocab = np.iinfo(np.int32).max
     top_k = of(lambda row: min(row.job.request.sampling.top_k, vocab) if row.job else 0, np.int32)
     top_p = asked('top_p', 1, np.float32)
-    kind = 'greedy'
-    if (temperature > 0).any():
+    kind = 'any' if self._lengths else 'greedy'
+    if (temperature > 0).any() and not self._lengths:
       kind = 'filtered' if ((top_k > 0) | (top_p < 1))[temperature > 0].any() else 'drawn'
     return (
         programs.Rows(of(lambda row: row.token, np.int32), of(lambda row: row.age, np.int32),

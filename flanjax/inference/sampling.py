@@ -7,6 +7,7 @@ vocabulary, which a cumulative sum would hand on, does not change what is drawn.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -15,6 +16,8 @@ import numpy as np
 
 # Of two stages, the first runs along the vocabulary with as many lanes: fast on a CPU.
 _LANES = 128
+# By how much has to be computed.
+KINDS = ('greedy', 'drawn', 'filtered')
 
 
 class Draws(NamedTuple):
@@ -113,8 +116,15 @@ def choose(
     draws: how each row chooses.
     ages: int32 [rows], the place of the token in its text.
     kind: 'greedy' where no row draws, 'drawn' where some do, 'filtered' where some of these
-      have a `top_k` or `top_p`: how much has to be computed. What a row gets is the same.
+      have a `top_k` or `top_p`: how much has to be computed. What a row gets is the same. 'any':
+      one program that finds out.
   """
+  if kind == 'any':
+    warm = draws.temperature > 0
+    cut = warm & ((draws.top_k > 0) | (draws.top_p < 1))
+    number = jnp.any(warm).astype(jnp.int32) + jnp.any(cut)
+    return jax.lax.switch(
+        number, [functools.partial(choose, kind=k) for k in KINDS], logits, draws, ages)
   open_ = jnp.where(jnp.arange(logits.shape[1]) > 0, logits, -jnp.inf)
   tokens = likeliest(open_)
   if kind != 'greedy':

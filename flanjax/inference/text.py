@@ -12,6 +12,7 @@ import numpy as np
 
 from flanjax.errors import UserError, nearest
 from flanjax.inference import tokenizer as tokenizers
+from flanjax.inference.buckets import Buckets
 from flanjax.inference.engine import Engine
 from flanjax.inference.requests import Request, Sampling
 from flanjax.inference.streams import TextCompletion, TextStream
@@ -69,7 +70,8 @@ class TextGenerator:
   def open(
       cls, model_dir: str, *, slots: int = 16, max_decode_steps: int = 1024,
       max_inputs_length: int | None = None, too_long: str = 'truncate',
-      vocabulary: str | None = None, mesh: jax.sharding.Mesh | None = None, **engine: Any,
+      vocabulary: str | None = None, mesh: jax.sharding.Mesh | None = None,
+      few_lengths: bool = False, **engine: Any,
   ) -> TextGenerator:
     """The model of a folder, as `flanjax eval` opens it; adapters are merged.
 
@@ -82,6 +84,7 @@ class TextGenerator:
       too_long: see above.
       vocabulary: where the folder does not name it, or it has moved.
       mesh: devices to be dealt over.
+      few_lengths: whether the engine has few lengths, known beforehand; see `Engine.compile`.
       **engine: for `Engine`.
 
     Raises:
@@ -97,6 +100,8 @@ class TextGenerator:
     tokenizer = _tokenizer(opened, vocabulary, model.config.vocab_size - model.config.vocab_padding)
     compilation.use_cache()
     params, _ = checkpoints.restore_params(opened.path)
+    if few_lengths:
+      engine['buckets'] = Buckets.of(length, max_decode_steps)
     made = Engine(model, params, slots=slots, max_decode_steps=max_decode_steps, mesh=mesh,
                   eos_id=tokenizer.eos_id, **engine)
     name = model_dir if model_dir == 'mini' else opened.folder.name

@@ -28,10 +28,15 @@ def mini_path() -> pathlib.Path:
   return next((p for p in found if p.exists()), found[0])
 
 
+def cache_folder() -> pathlib.Path:
+  """Where vocabularies are kept that were downloaded or made."""
+  cache = os.environ.get('FLANJAX_CACHE') or os.path.expanduser('~/.cache/flanjax')
+  return pathlib.Path(cache) / 'vocabularies'
+
+
 def t5_path() -> pathlib.Path:
   """Where T5's vocabulary lies once it was downloaded."""
-  cache = os.environ.get('FLANJAX_CACHE') or os.path.expanduser('~/.cache/flanjax')
-  return pathlib.Path(cache) / 'vocabularies' / 't5' / 'sentencepiece.model'
+  return cache_folder() / 't5' / 'sentencepiece.model'
 
 
 def _decode_bytes(ids: Sequence[int]) -> str:

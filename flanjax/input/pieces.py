@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flanjax.errors import UserError
-from flanjax.input import detokenize, remote
+from flanjax.input import detokenize, remote, tokenizer_json
 
 EXTRA_IDS = 100
 # transformers' name of the file in a folder, and that of T5's buckets.
@@ -169,6 +169,9 @@ def _is_folder(path: remote.AnyPath) -> bool:
 def file_of(name: str) -> remote.AnyPath:
   """The model's file: of 'mini', 't5', a file, or a folder of transformers that holds one.
 
+  Of a folder that holds tokenizer.json alone, as transformers 5 saves it, a file in the cache that
+  is made of it.
+
   Raises:
     UserError: there is none.
   """
@@ -179,12 +182,23 @@ def file_of(name: str) -> remote.AnyPath:
   found = [path / file for file in FILES if (path / file).exists()]
   if found:
     return found[0]
-  fast = (path / 'tokenizer.json').exists()
-  raise UserError(
-      'There is no SentencePiece model in this folder.', where=str(path),
-      got='tokenizer.json alone' if fast else 'none', expected=' or '.join(FILES),
-      hint='copy spiece.model from the model that this one was trained from: '
-           'transformers 5 no longer saves it' if fast else None)
+  if (path / tokenizer_json.FILE).exists():
+    return _rebuilt(path)
+  raise UserError('There is no vocabulary in this folder.', where=str(path),
+                  got=f'no {", ".join(FILES)} or {tokenizer_json.FILE}',
+                  expected='the files of a tokenizer')
+
+
+def _rebuilt(folder: remote.AnyPath) -> remote.AnyPath:
+  file, where = folder / tokenizer_json.FILE, detokenize.cache_folder() / 'rebuilt'
+  try:
+    return tokenizer_json.cached(
+        file.read_bytes(), str(file), _extra_ids_beside(folder / FILES[0]), where)
+  except UserError:
+    raise
+  except Exception as e:  # A store has errors of its own.
+    raise UserError('The vocabulary cannot be read.', where=str(file),
+                    got=f'{type(e).__name__}: {e}') from e
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from flanjax.models.lora import Lora
 from flanjax.models.t5 import T5Config
 
 LORA, PROMPT = 'LORA', 'PROMPT_TUNING'
-_MAX_RANK = 1 << 16
+_MAX_RANK, _MAX_NUMBER = 1 << 16, 1e9
 _TASKS = (None, 'SEQ_2_SEQ_LM')
 # Of how the factors were drawn or trained: nothing of it is left when they are used.
 _NO_MATTER = frozenset({
@@ -95,7 +95,7 @@ def factors(config: Mapping[str, Any], where: str) -> Factors:
       raise UserError('Ranks and alphas are read by names of modules alone.', where=where,
                       got=repr(odd[0])[:200], expected="a name or its end, as 'SelfAttention.q'")
   number = lambda value, least: isinstance(value, (int, float)) and not isinstance(
-      value, bool) and math.isfinite(value) and value >= least
+      value, bool) and least <= value <= _MAX_NUMBER
   for name, default, values in (
       ('r', 8, tables[0].values()), ('lora_alpha', 8, tables[1].values()), ('lora_dropout', 0, ())):
     for value in (config.get(name, default), *values):

@@ -10,7 +10,7 @@ import shutil
 from typing import Any
 
 from flanjax.errors import UserError
-from flanjax.input import pieces, remote
+from flanjax.input import pieces, remote, tokenizer_json
 from flanjax.interop import json_files
 
 SENTENCEPIECE = pieces.FILES[0]
@@ -22,11 +22,26 @@ _SHOWN = 5
 
 
 def copy_all(source: pathlib.Path, target: pathlib.Path) -> list[str]:
-  """Copies what there is of a tokenizer of transformers; -> the names."""
-  names = [name for name in (SENTENCEPIECE, *_BESIDE) if (source / name).is_file()]
+  """Copies what there is of a tokenizer of transformers, its model made anew where it is not
+  there; -> the names."""
+  names = [name for name in _BESIDE if (source / name).is_file()]
   for name in names:
     shutil.copyfile(source / name, target / name)
+  if (model := _model(source)) is not None:
+    shutil.copyfile(model, target / SENTENCEPIECE)
+    names.insert(0, SENTENCEPIECE)
   return names
+
+
+def _model(source: pathlib.Path) -> pathlib.Path | None:
+  """The SentencePiece model of a folder of transformers, or what is made of its tokenizer.json."""
+  if (source / SENTENCEPIECE).is_file():
+    return source / SENTENCEPIECE
+  if not (source / tokenizer_json.FILE).is_file():
+    return None
+  with contextlib.suppress(UserError):
+    return pathlib.Path(os.fspath(pieces.file_of(str(source))))
+  return None
 
 
 def describe(source: pathlib.Path, target: pathlib.Path) -> dict[str, Any]:
@@ -39,12 +54,13 @@ def describe(source: pathlib.Path, target: pathlib.Path) -> dict[str, Any]:
   Raises:
     UserError: its SentencePiece model is none.
   """
-  if (source / SENTENCEPIECE).is_file():
-    said = pieces.identity(str(source / SENTENCEPIECE)).entries
-    return said | {'vocabulary': str(target.absolute() / SENTENCEPIECE)}
   if pieces.is_bytes(str(source)):
     return pieces.identity('bytes').entries
-  return {}
+  model = _model(source)
+  if model is None:
+    return {}
+  there = model if source == target else target.absolute() / SENTENCEPIECE
+  return pieces.identity(str(model)).entries | {'vocabulary': str(there.absolute())}
 
 
 def remarks(source: pathlib.Path, rows: int) -> list[str]:
@@ -54,12 +70,12 @@ def remarks(source: pathlib.Path, rows: int) -> list[str]:
     source: that folder.
     rows: ids that its model has.
   """
-  if not (source / SENTENCEPIECE).is_file():
-    if pieces.is_bytes(str(source)):
-      return []
-    fast = ' tokenizer.json is not read;' if (source / 'tokenizer.json').is_file() else ''
-    return [f'There is no {SENTENCEPIECE}:{fast} say VOCABULARY when training.']
-  size, made = pieces.size_of(str(source / SENTENCEPIECE)), []
+  if pieces.is_bytes(str(source)):
+    return []
+  model = _model(source)
+  if model is None:
+    return [f'There is no {SENTENCEPIECE}: say VOCABULARY when training.{_why_not(source)}']
+  size, made = pieces.size_of(str(model)), []
   if size > rows:
     made.append(f'The vocabulary is larger than the model: {size:,} ids, {rows:,} rows. '
                 'It cannot be used with it.')
@@ -68,6 +84,16 @@ def remarks(source: pathlib.Path, rows: int) -> list[str]:
     made.append(f'Tokens that were added to the tokenizer are not in {SENTENCEPIECE}, and will be '
                 f'cut into pieces: {", ".join(added[:_SHOWN])}{more}')
   return made
+
+
+def _why_not(source: pathlib.Path) -> str:
+  """What is wrong with its tokenizer.json, where it has one."""
+  if (source / tokenizer_json.FILE).is_file():
+    try:
+      pieces.file_of(str(source))
+    except UserError as e:
+      return f' {tokenizer_json.FILE} cannot be used: {e.what} {e.got or ""}; {e.hint}'
+  return ''
 
 
 def _added(source: pathlib.Path, size: int) -> list[str]:

@@ -38,6 +38,12 @@ def _with_factors(base: Params, adapted: Params) -> Params:
           else base.get(name, value) for name, value in adapted.items()}
 
 
+@functools.lru_cache(maxsize=64)
+def _boxed_shapes(config: T5Config) -> Params:
+  """Shapes of parameters in their boxes, kept: a deep model takes a second to trace."""
+  return jax.eval_shape(EncoderDecoderModel(config)._boxed_init, jax.random.key(0))
+
+
 class EncoderDecoderModel:
   """T5 as pure functions: what the trainer and the evaluator see.
 
@@ -103,20 +109,14 @@ class EncoderDecoderModel:
     del batch
     return jax.jit(self._unboxed_init)(rng, base)
 
-  @functools.cached_property
-  def _init_shapes(self) -> tuple[Params, Params]:
-    """What `init` gives, and the same boxed: a deep model takes a second to trace."""
-    key = jax.random.key(0)
-    return jax.eval_shape(self._unboxed_init, key), jax.eval_shape(self._boxed_init, key)
-
   def param_shapes(self) -> Params:
     """-> the tree of `jax.ShapeDtypeStruct`s that `init` would give."""
-    return jax.tree.map(lambda x: x, self._init_shapes[0])
+    return _unbox(_boxed_shapes(self.config))
 
   def logical_axes(self, params: Params | None = None) -> Params:
     """-> the tree of tuples of logical axis names, one name per dimension of a parameter."""
     del params
-    return jax.tree.map(lambda box: box.names, self._init_shapes[1], is_leaf=_is_box)
+    return jax.tree.map(lambda box: box.names, _boxed_shapes(self.config), is_leaf=_is_box)
 
   def logits(self, params: Params, batch: Batch, rng: jax.Array | None = None) -> jax.Array:
     """-> float32 [batch, length, vocab]; dropout only where `rng` is given."""

@@ -79,7 +79,7 @@ async def _body(request: Request, limit: int) -> dict[str, Any]:
                    code='unsupported_media_type')
   too_large = ApiError(413, f'The body is larger than {limit:,} bytes.', code='body_too_large')
   length = request.headers.get('content-length', '')
-  if length.isdigit() and int(length[:20]) > limit:
+  if length.isdecimal() and int(length[:20]) > limit:
     raise too_large
   body = bytearray()
   try:
@@ -126,14 +126,18 @@ async def _completions(request: Request) -> Response:
   try:
     response = JSONResponse(await _while_connected(request, answer.whole()))
   except HungUp:
-    service.metrics.cancelled.inc()
-    return Response(status_code=HUNG_UP)
-  _note(request, answer)
+    return _hung_up(service)
+  _note(request, answer.prompt_tokens, answer.completion_tokens)
   return response
 
 
-def _note(request: Request, answer: _Answer) -> None:
-  request.scope['flanjax.note'] = f'{answer.prompt_tokens}+{answer.completion_tokens} tokens'
+def _hung_up(service: Service) -> Response:
+  service.metrics.cancelled.inc()
+  return Response(status_code=HUNG_UP)
+
+
+def _note(request: Request, prompt_tokens: int, completion_tokens: int) -> None:
+  request.scope['flanjax.note'] = f'{prompt_tokens}+{completion_tokens} tokens'
 
 
 class _Answer:
@@ -192,7 +196,7 @@ class _Stream(Response):
       scope['flanjax.status'] = HUNG_UP
     except TimeoutError:
       scope['flanjax.status'] = 504
-    _note(self._request, self._answer)
+    _note(self._request, self._answer.prompt_tokens, self._answer.completion_tokens)
 
   async def _send(self, send) -> None:
     started = False
@@ -220,7 +224,11 @@ async def _score(request: Request) -> Response:
   service.scheduler.check_open()
   body = await _body(request, service.limits.max_body_bytes)
   asked = schemas.score(body, service.name, service.limits)
-  totals, counts, prompt_tokens = await service.score(asked)
+  try:
+    totals, counts, prompt_tokens = await _while_connected(request, service.score(asked))
+  except HungUp:
+    return _hung_up(service)
+  _note(request, prompt_tokens, sum(counts))
   header = responses.Header(service.name, 'score')
   return JSONResponse(responses.scores(header, asked.options, totals, counts, prompt_tokens))
 

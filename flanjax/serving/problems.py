@@ -46,4 +46,4 @@ def of_user_error(error: UserError, param: str) -> ApiError:
   """A mistake found behind the schema; where in the program it was found is nobody's business."""
   expected = error.expected and f'expected {error.expected}'
   return bad_field(param, '; '.join(
-      str(x) for x in (error.what, error.got, expected, error.hint) if x))
+      str(x) for x in (error.what.rstrip('.'), error.got, expected, error.hint) if x))

@@ -12,7 +12,7 @@ import dataclasses
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from flanjax.errors import UserError
@@ -58,6 +58,17 @@ class _Running:
     return len(self.left) if self.sampling.beam_size == 1 else self.sampling.rows
 
 
+@dataclasses.dataclass
+class _Scoring:
+  """Pairs that are scored; `over`: nobody waits for them any more."""
+
+  pairs: Sequence[tuple[Sequence[int], Sequence[int]]]
+  settle: Callable[[Any], None]
+  found: dict[int, Any] = dataclasses.field(default_factory=dict)
+  batches: Iterator[Any] | None = None
+  over: bool = False
+
+
 class Scheduler:
   """Starts with `load()`, which gives a generator, in the thread that will use it.
 
@@ -82,8 +93,7 @@ class Scheduler:
     self.state = 'loading'
     self._wake = threading.Condition()
     self._waiting: collections.deque[tuple[Ticket, Request]] = collections.deque()
-    self._scoring: collections.deque[tuple[Sequence[Any], Callable[[Any], None]]] = (
-        collections.deque())
+    self._scoring: collections.deque[_Scoring] = collections.deque()
     self._cancelled: list[tuple[Any, int | None]] = []
     self._running: dict[Any, _Running] = {}
     self._failures = 0
@@ -137,7 +147,10 @@ class Scheduler:
       self._wake.notify()
 
   async def score(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Any:
-    """What `engine.score` says of pairs, between two of the engine's steps."""
+    """What `engine.score` says of pairs, a batch between two of the engine's steps.
+
+    Where nobody waits for it any more it ends after the batch that it is at.
+    """
     loop = asyncio.get_running_loop()
     answered = loop.create_future()
 
@@ -145,14 +158,18 @@ class Scheduler:
       if not answered.done():
         answered.set_exception(value) if isinstance(value, ApiError) else answered.set_result(value)
 
+    job = _Scoring(pairs, lambda value: _call(loop, settle, value))
     with self._wake:
       self.check_open()
-      if len(self._scoring) >= max(self.max_queue, 1):
-        raise ApiError(429, f'{len(self._scoring)} requests are waiting already.',
-                       code='queue_full')
-      self._scoring.append((pairs, lambda value: _call(loop, settle, value)))
+      waiting = sum(not other.over for other in self._scoring)
+      if waiting >= max(self.max_queue, 1):
+        raise ApiError(429, f'{waiting} requests are waiting already.', code='queue_full')
+      self._scoring.append(job)
       self._wake.notify()
-    return await answered
+    try:
+      return await answered
+    finally:
+      job.over = True
 
   def cancel(self, ticket: Ticket, answer: tuple[int, int] | None = None) -> None:
     """Forgets a request; its slots are free after the engine's current call.
@@ -188,7 +205,7 @@ class Scheduler:
       while self._wait_for_work():
         self._forget_cancelled()
         self._admit()
-        self._score_one()
+        self._score_batch()
         if self._running:
           self._step()
     except Exception as e:
@@ -247,16 +264,29 @@ class Scheduler:
         self._failed(e)
     self._gauge()
 
-  def _score_one(self) -> None:
+  def _score_batch(self) -> None:
+    """The next batch of the request that has waited longest."""
     with self._wake:
-      job = self._scoring.popleft() if self._scoring else None
+      while self._scoring and self._scoring[0].over:
+        self._scoring.popleft()
+      job = self._scoring[0] if self._scoring else None
     if job is None:
       return
     try:
-      job[1](self.generator.engine.score(job[0]))
+      if job.batches is None:
+        job.batches = self.generator.engine.score_batches(job.pairs)
+      job.found.update(next(job.batches))
     except Exception as e:
-      job[1](_engine_error())
-      self._failed(e)
+      self._count_failure(e)
+      self._settle(job, _engine_error())
+      return
+    self._failures = 0
+    if len(job.found) == len(job.pairs):
+      self._settle(job, [job.found[i] for i in range(len(job.pairs))])
+
+  def _settle(self, job: _Scoring, value: Any) -> None:
+    job.over = True
+    job.settle(value)
 
   def _step(self) -> None:
     try:
@@ -277,10 +307,17 @@ class Scheduler:
     self._gauge()
     self._tell(events)
 
-  def _failed(self, error: Exception) -> None:
+  def _count_failure(self, error: Exception) -> None:
     log.error('the engine failed: %s: %s', type(error).__name__, error, exc_info=error)
     self._metrics.engine_errors.inc()
     self._failures += 1
+    with self._wake:
+      if self._failures >= MAX_FAILURES and self.state != 'stopped':
+        self._set('failed')
+
+  def _failed(self, error: Exception) -> None:
+    """Ends all that runs."""
+    self._count_failure(error)
     for key in list(self._running):
       try:
         self.generator.engine.cancel(key)
@@ -290,8 +327,6 @@ class Scheduler:
       tickets = {running.ticket for running in self._running.values()}
       self._running.clear()
       self._waiting = collections.deque(x for x in self._waiting if x[0] not in tickets)
-      if self._failures >= MAX_FAILURES and self.state != 'stopped':
-        self._set('failed')
     self._tell([(ticket, _engine_error()) for ticket in tickets])
     self._gauge()
 
@@ -303,8 +338,8 @@ class Scheduler:
       self._waiting.clear()
       self._running.clear()
     self._tell([(ticket, error) for ticket in tickets])
-    for _, settle in scoring:
-      settle(error)
+    for job in scoring:
+      job.settle(error)
     self._gauge()
 
   def _gauge(self) -> None:

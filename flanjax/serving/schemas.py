@@ -31,6 +31,7 @@ class Limits:
     max_prompts: prompts of one request, and options of one that is scored.
     max_body_bytes: of a request's body.
     timeout_s: until a request must be answered.
+    beam_sizes: those above 1 that a request may have; None: all.
   """
 
   max_tokens: int = 256
@@ -38,6 +39,7 @@ class Limits:
   max_prompts: int = 64
   max_body_bytes: int = 1 << 20
   timeout_s: float = 300.0
+  beam_sizes: tuple[int, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,6 +247,11 @@ def _sampling(fields: Mapping[str, Any], limits: Limits) -> requests.Sampling:
   for name, value in (('n', n), ('beam_size', beam_size)):
     if value > limits.max_rows:
       raise bad_field(name, f'at most {limits.max_rows} on this server')
+  if beam_size > 1 and limits.beam_sizes is not None and beam_size not in limits.beam_sizes:
+    raise bad_field('beam_size', 'this server has programs for '
+                    + (f'{", ".join(map(str, limits.beam_sizes))} beams alone'
+                       if limits.beam_sizes else 'no beams')
+                    + '; see --beam_sizes of flanjax serve')
   max_tokens = fields.get('max_tokens', limits.max_tokens)
   if max_tokens > limits.max_tokens:
     raise bad_field('max_tokens', f'at most {limits.max_tokens} on this server')

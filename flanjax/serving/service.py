@@ -121,23 +121,35 @@ class Service:
       async with asyncio.timeout(deadline - time.monotonic()):
         event = await ticket.events.get()
     except TimeoutError:
-      raise ApiError(504, f'Not answered within {self.limits.timeout_s:g} seconds.',
-                     code='timeout') from None
+      raise self._late() from None
     if isinstance(event, ApiError):
       raise event
     return event
 
+  def _late(self) -> ApiError:
+    return ApiError(504, f'Not answered within {self.limits.timeout_s:g} seconds.',
+                    code='timeout')
+
   async def score(self, asked: ScoreRequest) -> tuple[list[float], list[int], int]:
-    """-> (log-likelihood of each option, its tokens, tokens of the prompt)."""
+    """-> (log-likelihood of each option, its tokens, tokens of the prompt).
+
+    Raises:
+      ApiError: prompt or options are refused, the engine failed, or time ran out.
+    """
     [inputs] = await self.encode([asked.prompt])
     vocabulary = self.generator.vocabulary
-    targets = [[*vocabulary.encode(option), vocabulary.eos_id] for option in asked.options]
+    targets = await asyncio.to_thread(
+        lambda: [[*vocabulary.encode(option), vocabulary.eos_id] for option in asked.options])
     longest = max(map(len, targets))
     if longest > self.limits.max_tokens:
       raise bad_field('options', f'one has {longest:,} tokens; at most '
                       f'{self.limits.max_tokens:,} on this server')
     self.metrics.prompt_tokens.inc(len(inputs))
-    log_probs = await self.scheduler.score([(inputs, t) for t in targets])
+    try:
+      async with asyncio.timeout(self.limits.timeout_s):
+        log_probs = await self.scheduler.score([(inputs, t) for t in targets])
+    except TimeoutError:
+      raise self._late() from None
     return [float(sum(x)) for x in log_probs], [len(t) for t in targets], len(inputs)
 
 

@@ -11,6 +11,11 @@ import platform
 import jax
 
 
+def keep_small_programs() -> None:
+  """Keeps those, too, that take less than a second to compile."""
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+
+
 def use_cache() -> None:
   """Keeps compiled programs in ~/.cache/flanjax/xla from run to run, unless told where.
 

@@ -1,13 +1,4 @@
-// What stands behind a number. All text goes in as text: nothing of the data is ever HTML.
-function lookUp(data, at) {
-  return at.split('/').slice(1).map((key) => key.replace(/~1/g, '/').replace(/~0/g, '~'))
-    .reduce((value, key) => value[key], data);
-}
-
-function keysOf(at) {
-  return at.split('/').slice(1).map((key) => key.replace(/~1/g, '/').replace(/~0/g, '~'));
-}
-
+// What stands behind a number of a run's page.
 const CONVENTIONS = {
   sum: 'sum of the tokens\' log-likelihoods', per_token: 'that sum per token',
   per_character: 'that sum per character', per_byte: 'that sum per byte',
@@ -44,6 +35,21 @@ function describe(data, at) {
     found.models = [rest[2]];
     found.convention = rest[1];
     found.parent = entry.conventions[rest[1]][rest[2]];
+  } else if (rest[0] === 'variants') {
+    found.models = [rest[1]];
+    found.variants = entry.variants[rest[1]];
+    found.parent = { ways: found.variants.ways[Number(rest[3])], flips: found.variants.flips }[rest[2]] || null;
+    found.asked = { ways: rest[2] === 'ways' && found.parent.variant.replace('_', ' '),
+      flips: 'share of prompts whose answer is not the same in all orders',
+      position: `how often the ${rest[3]} option listed is ${rest[4]}, in all orders` }[rest[2]];
+  } else if (rest[0] === 'best_dev_template') {
+    found.models = [rest[1]];
+    found.dev = true;
+    found.parent = found.isTask ? entry.best_dev_template[rest[1]] : null;
+    found.template = found.isTask ? found.parent.template_id : null;
+  } else if (rest[0] === 'median_template') {
+    found.models = [rest[1]];
+    found.median = true;
   }
   return found;
 }
@@ -62,7 +68,8 @@ function modeLine(task, convention) {
 }
 
 function addTask(data, add, task, found) {
-  const templates = found.template === null ? task.templates.map((t) => t.template_id) : [found.template];
+  const templates = found.variants ? found.variants.templates
+    : found.template === null ? task.templates.map((t) => t.template_id) : [found.template];
   add('task', `${task.task}, cluster ${task.cluster}`);
   add('how', modeLine(task, found.convention));
   add(templates.length > 1 ? 'templates' : 'template', templates.join(', '));
@@ -88,6 +95,24 @@ function addCluster(data, add, found) {
   }
 }
 
+// Options in other orders and words, and the template that is best on validation.
+function addAsked(add, found) {
+  if (found.variants) {
+    add('options', found.asked);
+    const words = Object.entries(found.variants.wordings).map(([kind, n]) => `${kind} for ${n} prompts`);
+    if (words.length && found.asked === 'reworded') add('labels', words.join(', '));
+    const gap = found.parent && found.parent.difference;
+    if (gap) add('difference from the original', gap.value.toFixed(1).replace('-', '−'));
+    if (gap) addInterval(found.data, (name, value) => add(`difference, ${name}`, value), { parent: gap });
+  }
+  if (found.dev && found.isTask) {
+    add('chosen', `of ${found.parent.of} templates, on ${found.parent.n_dev} validation examples, where it had ${found.parent.dev_value.toFixed(1)}`);
+  } else if (found.dev) {
+    add('what it is', 'each task under the template that is best on its validation examples');
+  }
+  if (found.median) add('what it is', 'the median over templates of each task');
+}
+
 function addInterval(data, add, found) {
   const p = found.parent;
   if (!p || p.low === null || p.low === undefined) return;
@@ -104,43 +129,30 @@ function addInterval(data, add, found) {
 }
 
 function openPanel(data, button) {
-  const dialog = document.getElementById('behind');
   const at = button.dataset.at;
   const found = describe(data, at);
-  const list = dialog.querySelector('dl');
-  const add = (name, value) => {
-    const term = document.createElement('dt');
-    const text = document.createElement('dd');
-    term.textContent = name;
-    text.textContent = value;
-    list.append(term, text);
-  };
-  list.replaceChildren();
   const what = found.models.length ? found.models.join(' − ') : 'without reading';
-  dialog.querySelector('h2').textContent = `${what}, on ${found.isTask ? found.entry.task : found.entry.cluster}`;
-  dialog.querySelector('.big').textContent = button.textContent;
-  add('metric', `${found.entry.metric}, 0 to 100${found.clean ? ', on clean examples alone' : ''}`);
+  const title = `${what}, on ${found.isTask ? found.entry.task : found.entry.cluster}`;
+  showPanel(title, button.textContent, (add) => fillPanel(data, at, found, add));
+}
+
+function fillPanel(data, at, found, add) {
+  add('metric', `${found.variants ? 'accuracy' : found.entry.metric}, 0 to 100${found.clean ? ', on clean examples alone' : ''}`);
   const holder = found.clean ? found.entry.clean : found.entry;
-  const counted = found.parent && found.parent.n_examples !== undefined ? found.parent.n_examples : holder.n_examples;
+  found.data = data;
+  const counted = found.variants ? found.variants.n_examples : found.parent && found.parent.n_examples !== undefined ? found.parent.n_examples : holder.n_examples;
   add('examples (n)', `${counted.toLocaleString('en')}${data.split ? `, ${data.split} split` : ''}${data.num_examples ? `, at most ${data.num_examples.toLocaleString('en')} of a task` : ''}`);
   for (const model of found.models) add(`checkpoint of ${model}`, checkpointLine(data, model));
   if (found.isTask) addTask(data, add, found.entry, found);
   else addCluster(data, add, found);
+  addAsked(add, found);
   addInterval(data, add, found);
   if (!found.models.length) add('what it is', 'the best score without reading: commonest answer, chance, or copying the prompt');
   add('seeds', `run ${data.seeds.run === null ? 'not known' : data.seeds.run}, bootstrap ${data.seeds.bootstrap}`);
   if (data.command.length) add('evaluated by', data.command.join(' '));
   add('in report.json', at);
-  dialog.showModal();
 }
 
 function setUpPanel() {
-  const dialog = document.getElementById('behind');
-  const data = JSON.parse(document.getElementById('data').textContent);
-  document.addEventListener('click', (event) => {
-    const button = event.target.closest('.n');
-    if (button) openPanel(data, button);
-    if (event.target === dialog) dialog.close();
-  });
-  dialog.querySelector('.close').addEventListener('click', () => dialog.close());
+  setUpDialog(openPanel);
 }
