@@ -20,8 +20,6 @@ from flanjax.inference.requests import Sampling
 from flanjax.inference.text import TextGenerator
 from flanjax.inference import tokenizer
 from flanjax.models import t5
-
-pytestmark = pytest.mark.usefixtures('shared_compilations')
 STEPS = 8
 
 
@@ -34,7 +32,7 @@ def model():
 
 
 @pytest.fixture(scope='module')
-def generator(model, shared_compilations):
+def generator(model):
   engine = Engine(*model, slots=4, max_decode_steps=STEPS, steps_per_call=1)
   return TextGenerator(engine, tokenizer.get('mini'), max_inputs_length=12, name='toy')
 

@@ -43,21 +43,6 @@ def pytest_collection_modifyitems(items):
       item.add_marker(pytest.mark.skip(reason='TFDS_DATA_DIR is not set'))
 
 
-@pytest.fixture(scope='module')
-def shared_compilations(tmp_path_factory):
-  """Trainers of one module compile the same program: once is enough."""
-  import jax
-
-  settings = {'jax_compilation_cache_dir': str(tmp_path_factory.mktemp('xla')),
-              'jax_persistent_cache_min_compile_time_secs': 0.0}
-  previous = {name: getattr(jax.config, name) for name in settings}
-  for name, value in settings.items():
-    jax.config.update(name, value)
-  yield
-  for name, value in previous.items():
-    jax.config.update(name, value)
-
-
 @pytest.fixture
 def prepare_registry():
   """Takes away what a test registers beside the tasks of `prepared_tasks`."""

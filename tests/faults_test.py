@@ -25,9 +25,6 @@ from flanjax.training.state import TrainState
 KILLS = int(os.environ.get('FLANJAX_KILLS', '5'))
 
 
-pytestmark = pytest.mark.usefixtures('shared_compilations')
-
-
 def _program(*words):
   return forked.run([pathlib.Path(__file__).with_name('faulty_runs.py'), *words], timeout=1500)
 

@@ -28,11 +28,6 @@ STEPS, PERIOD = 60, 3
 
 
 def trainer(folder, source, **arguments):
-  settings = {'jax_compilation_cache_dir': str(folder.parent / 'xla'),
-              'jax_persistent_cache_min_compile_time_secs': 0.0,
-              'jax_persistent_cache_min_entry_size_bytes': -1}
-  for name, value in settings.items():
-    jax.config.update(name, value)
   arguments = {'total_steps': STEPS, 'saving': saving.Saving(PERIOD, keep=2), **arguments}
   return loop.Trainer(toy_training.toy_model(dropout_rate=0.1), toy_training.toy_optimizer(),
                       model_dir=folder, batch_source=source, log_period=1, seed=3, **arguments)

@@ -23,8 +23,6 @@ from flanjax.inference.text import TextGenerator
 from flanjax.interop import safetensors
 from flanjax.models import t5
 
-pytestmark = pytest.mark.usefixtures('shared_compilations')
-
 STEPS = 8
 WORDS = 'the sea is blue and Ann has a red box of old books in her house'.split()
 
@@ -80,7 +78,7 @@ def _fails(capsys, folder, source, out, *flags):
 
 
 @pytest.fixture(scope='module')
-def generator(folder, shared_compilations):
+def generator(folder):
   return TextGenerator.open(str(folder), slots=4, max_decode_steps=STEPS)
 
 

@@ -21,9 +21,6 @@ ROOT = pathlib.Path(__file__).parent.parent
 STEPS = 12
 
 
-pytestmark = pytest.mark.usefixtures('shared_compilations')
-
-
 def _trainer(folder, source=None, **arguments):
   model = arguments.pop('model', None) or toy_training.toy_model(dropout_rate=0.1)
   defaults = {'total_steps': STEPS, 'saving': saving.Saving(5), 'log_period': 2, 'seed': 3}

@@ -24,9 +24,6 @@ from flanjax.training.saving import Saving
 from flanjax.training.state import TrainState
 
 
-pytestmark = pytest.mark.usefixtures('shared_compilations')
-
-
 def _state(step):
   params = {'scale': jnp.full(3, float(step))}
   return TrainState.create(params, toy_training.toy_optimizer())._replace(step=jnp.int32(step))

@@ -613,7 +613,7 @@ def test_nothing_is_compiled_once_the_server_is_ready(compiled):
 
 
 @pytest.fixture(scope='module')
-def mini(shared_compilations):
+def mini():
   """The shipped model behind the client that others use; -> (server, client)."""
   load = lambda: TextGenerator.open(
       'mini', slots=4, max_decode_steps=24, max_inputs_length=32, too_long='refuse')

@@ -305,7 +305,7 @@ def _trainer(folder, total_steps, source, initial=None):
       model_info={'initial_checkpoint': initial and str(initial)})
 
 
-def test_a_run_goes_on_as_the_run_that_it_began_from_did(tmp_path, shared_compilations):
+def test_a_run_goes_on_as_the_run_that_it_began_from_did(tmp_path):
   """Batches, learning rate, dropout and optimizer count from the other run's step, through T5X's files."""
   whole = _trainer(tmp_path / 'whole', 6, toy_training.ToySource()).run()
   initial = _convert(tmp_path / 'whole/checkpoints/4', tmp_path / 't5x', of='flanjax', to='t5x')

@@ -90,20 +90,20 @@ class _Averaging(t5.EncoderDecoderModel):
     return loss / metrics['weight_sum'], metrics | {'weight_sum': metrics['weight_sum'] * 0 + 1}
 
 
-def test_examples_that_see_their_neighbours_are_found(shared_compilations):
+def test_examples_that_see_their_neighbours_are_found():
   model, params, batch = toy_training.toy_model(), toy_training.toy_params(), _source().batch(0)
   assert verification.packing(model, params, batch).holds
   assert not verification.packing(_Leaking(model.config), params, batch).holds
 
 
-def test_means_of_ragged_microbatches_are_found(shared_compilations, monkeypatch):
+def test_means_of_ragged_microbatches_are_found(monkeypatch):
   model, params, batch = toy_training.toy_model(), toy_training.toy_params(), _source().batch(0)
   assert verification.microbatches(model, params, {}, batch, 2).holds
   monkeypatch.setattr(verification.t5, 'EncoderDecoderModel', _Averaging)
   assert not verification.microbatches(model, params, {}, batch, 2).holds
 
 
-def test_a_run_that_goes_on_elsewhere_is_found(shared_compilations, tmp_path):
+def test_a_run_that_goes_on_elsewhere_is_found(tmp_path):
   class Drifting(loop.Trainer):
     """What it goes on with is not what was saved."""
 
