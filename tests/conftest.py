@@ -44,20 +44,29 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture
-def prepare_registry():
-  """Takes away what a test registers beside the tasks of `prepared_tasks`."""
-  import prepared_tasks
+def registry():
+  """Takes away what a test adds to SeqIO's registries; bytes are the vocabulary meanwhile."""
   import seqio
 
-  from flanjax.data import specs, vocabularies
+  from flanjax.data import vocabularies
 
   known = set(seqio.TaskRegistry.names()), set(seqio.MixtureRegistry.names())
   vocabularies.set_default('bytes')
   yield
-  for spec in specs.all_specs(prepared_tasks.SUITE):
-    if spec.name not in prepared_tasks.SIZES:
-      specs.unregister(spec.name)
   for names, added in zip(known, (seqio.TaskRegistry, seqio.MixtureRegistry)):
     for name in set(added.names()) - names:
       added.remove(name)
   vocabularies.set_default(None)
+
+
+@pytest.fixture
+def prepare_registry(registry):
+  """Takes away what a test registers beside the tasks of `prepared_tasks`."""
+  import prepared_tasks
+
+  from flanjax.data import specs
+
+  yield
+  for spec in specs.all_specs(prepared_tasks.SUITE):
+    if spec.name not in prepared_tasks.SIZES:
+      specs.unregister(spec.name)

@@ -99,13 +99,12 @@ def test_where_only_noise_differs_the_interval_is_too_wide_never_too_narrow():
   holds(*ends(found), 0, 'noise alone, 3 seeds, 3 tasks', 0.97, 1.0)
 
 
-@pytest.mark.skipif(not LONG, reason='of a method that is shown beside another')
-@pytest.mark.parametrize('shape', ((3, 3), (3, 12), (10, 12)))
+@pytest.mark.parametrize('shape', ((3, 3), (3, 12), (10, 12)) if LONG else ((3, 3),))
 def test_percentiles_of_the_hierarchical_bootstrap_are_too_narrow_with_few_members(shape):
   rng, found = np.random.default_rng(8), []
   statistic = lambda value: lambda weights: np.full((len(weights), 1), value)
-  for _ in range(600):
+  for _ in range(600 if LONG else 200):
     values = simulate(rng, shape, SETTINGS['tasks and seeds differ'])
     effects = [bootstrap.Effect(f't{k}', 1, 1, tuple(statistic(v) for v in values[:, k])) for k in range(shape[1])]
     found.append(bootstrap.interval(bootstrap.hierarchical({'c': effects}, 1_000)['c'][1:]))
-  holds(*ends(found), 0, f'hierarchical percentiles, {shape}', 0.6, 1.0)
+  holds(*ends(found), 0, f'hierarchical percentiles, {shape}', 0.6, 0.93)

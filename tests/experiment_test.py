@@ -231,10 +231,11 @@ def test_a_cell_that_another_job_is_at_is_waited_for_at_the_end(tmp_path):
 
 
 def test_two_processes_never_hold_one_lock(tmp_path):
-  program = ('import pathlib, sys, time; from flanjax import phases\n'
+  program = ('import pathlib, sys; from flanjax import phases\n'
              'with phases.locked(pathlib.Path(sys.argv[1])):\n'
-             '  print("held", flush=True); time.sleep(60)')
-  other = subprocess.Popen([sys.executable, '-c', program, str(tmp_path)], stdout=subprocess.PIPE)
+             '  print("held", flush=True); sys.stdin.read()')
+  other = subprocess.Popen(
+      [sys.executable, '-c', program, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
   try:
     assert other.stdout.readline() == b'held\n'
     with pytest.raises(phases.Busy), phases.locked(tmp_path, wait=False):

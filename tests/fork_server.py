@@ -12,7 +12,6 @@ import select
 import signal
 import socket
 import sys
-import types
 
 
 def serve(path):
@@ -60,11 +59,7 @@ def become(argv, environment, cwd):
   if cwd:
     os.chdir(cwd)
   what, *rest = argv
-  if what == '-c':
-    sys.argv, sys.path[:0] = ['-c', *rest[1:]], ['']
-    sys.modules['__main__'] = main = types.ModuleType('__main__')
-    exec(compile(rest[0], '<string>', 'exec'), vars(main))
-  elif what == '-m':
+  if what == '-m':
     sys.argv, sys.path[:0] = rest, ['']
     runpy.run_module(rest[0], run_name='__main__', alter_sys=True)
   else:

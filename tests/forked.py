@@ -6,6 +6,7 @@ one that has imported modules and run nothing: no device, no thread of its own.
 
 import atexit
 import functools
+import itertools
 import json
 import os
 import pathlib
@@ -19,6 +20,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 JAX = ('toy_training', 'flanjax.commands.train', 'flanjax.commands.verify', 'flanjax.commands.serve',
        'flanjax.training.loop', 'flanjax.training.verification', 'flanjax.inference.text')
 TENSORFLOW = ('tensorflow_text', 'seqio', 'flanjax.data.prepare', *JAX)
+_NUMBERS = itertools.count()
 
 
 @functools.cache
@@ -96,7 +98,11 @@ def devices(count):
 
 
 def start(argv, env=None, cwd=None, modules=JAX):
-  """Starts `python *argv`."""
+  """Starts `python *argv`; the text of a program after -c is put into a file."""
+  if argv[0] == '-c':
+    path = pathlib.Path(_server(modules)).with_name(f'program_{next(_NUMBERS)}.py')
+    path.write_text(argv[1])
+    argv = [path, *argv[2:]]
   return Child(argv, os.environ if env is None else env, cwd, modules)
 
 

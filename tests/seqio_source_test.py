@@ -14,6 +14,8 @@ from flanjax.data import prepare, seqio_cache, seqio_source, vocabularies
 from flanjax.errors import UserError
 from flanjax.input import manifest as manifest_lib
 
+pytestmark = pytest.mark.usefixtures('registry')
+
 LENGTHS = {'inputs': 60, 'targets': 40}
 MIXTURE = 'prepare_suite_all_train'
 TASKS = ['prep_a_10templates', 'prep_b_10templates']
@@ -27,17 +29,6 @@ def prepared(tmp_path_factory):
   paths = [prepare.prepare(MIXTURE, LENGTHS, split, folder, num_workers=1) for split in ('train', 'test')]
   vocabularies.set_default(None)
   return paths
-
-
-@pytest.fixture(autouse=True)
-def registry():
-  known = set(seqio.TaskRegistry.names()), set(seqio.MixtureRegistry.names())
-  vocabularies.set_default('bytes')
-  yield
-  for names, added in zip(known, (seqio.TaskRegistry, seqio.MixtureRegistry)):
-    for name in set(added.names()) - names:
-      added.remove(name)
-  vocabularies.set_default(None)
 
 
 @pytest.fixture

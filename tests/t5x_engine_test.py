@@ -17,7 +17,7 @@ import pytest
 import seqio
 
 from flanjax import cli, gin_files
-from flanjax.data import prepare, vocabularies
+from flanjax.data import prepare
 from flanjax.errors import UserError
 from flanjax.input import mixture
 from flanjax.interop import safetensors, t5x
@@ -27,17 +27,6 @@ ROOT = pathlib.Path(__file__).parent.parent
 FILES = sorted(p.name for p in (gin_files.root() / 't5x').glob('*.gin'))
 LENGTHS = {'inputs': 60, 'targets': 40}
 MIXTURE = 'prepare_suite_all_train'
-
-
-@pytest.fixture
-def registry():
-  known = set(seqio.TaskRegistry.names()), set(seqio.MixtureRegistry.names())
-  vocabularies.set_default('bytes')
-  yield
-  for names, added in zip(known, (seqio.TaskRegistry, seqio.MixtureRegistry)):
-    for name in set(added.names()) - names:
-      added.remove(name)
-  vocabularies.set_default(None)
 
 
 def test_the_folder_of_gin_files_is_printed_for_t5x():
