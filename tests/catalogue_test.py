@@ -8,6 +8,7 @@ import tensorflow_datasets as tfds
 from flanjax.data import (
     TaskSpec,
     Template,
+    availability,
     catalogue,
     metrics,
     mixtures,
@@ -92,7 +93,7 @@ def test_missing_data_says_what_to_download_by_hand(monkeypatch, tmp_path):
   expected = rf'newsroom: not prepared at {tmp_path}.*; download by hand: .*summari\.es'
   with pytest.raises(UserError, match=expected):
     catalogue.show_task('newsroom')
-  assert 'by hand' not in specs.check_available(specs.get('cola'))
+  assert 'by hand' not in availability.check_available(specs.get('cola'))
 
 
 def test_every_task_of_flan_has_its_terms_and_its_size():

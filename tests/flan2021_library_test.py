@@ -10,7 +10,7 @@ import seqio
 import tensorflow_datasets as tfds
 
 import flanjax.tasks.flan2021  # noqa: F401
-from flanjax.data import clusters, mixtures, preprocessors, specs, vocabularies
+from flanjax.data import clusters, indexed_source, mixtures, preprocessors, specs, vocabularies
 
 # The 12 clusters of Wei et al. 2022, figure 3, with the configurations that FLAN's code gives them,
 # wsc273 (for evaluation alone), the three kinds of text formatting, and DialogSum.
@@ -106,7 +106,7 @@ def test_every_template_renders_on_data_of_the_right_features(name, monkeypatch)
   monkeypatch.setattr(preprocessors, '_answer_checks', lambda *unused: [])
   spec = dataclasses.replace(specs.get(name), filter_fn=None)
   with tfds.testing.mock_data(num_examples=20, policy=tfds.testing.MockPolicy.USE_CODE):
-    source = specs.IndexedSource(spec.source, name)
+    source = indexed_source.IndexedSource(spec.source, name)
     fields = preprocessors.to_fields(source.get_dataset('test', shuffle=False).take(3), spec)
     for i in range(len(spec.templates)):
       rows = list(preprocessors.render(fields, specs.parse_task_name(f'{name}_type_{i}')).as_numpy_iterator())

@@ -6,7 +6,7 @@ import flan2021_examples
 import pytest
 import seqio
 
-from flanjax.data import preprocessors, specs
+from flanjax.data import indexed_source, preprocessors, specs
 
 NAMES = list(flan2021_examples.EXAMPLES)
 CONTINUATIONS = [(name, i) for name in NAMES for i in range(len(specs.get(name).continuations))]
@@ -147,7 +147,7 @@ def test_a_gap_at_the_beginning_of_a_query_leaves_the_passage_alone():
 def test_continuations_of_real_examples_are_tidy():
   for name in ('copa', 'rte', 'cb', 'wsc', 'winogrande', 'sst2', 'piqa', 'samsum'):
     spec = specs.get(name)
-    source = specs.IndexedSource(spec.source, name).get_dataset('test', shuffle=False).take(50)
+    source = indexed_source.IndexedSource(spec.source, name).get_dataset('test', shuffle=False).take(50)
     for x in preprocessors.to_fields(source, spec).as_numpy_iterator():
       fields = {k: flan2021_examples.plain(v) for k, v in x['fields'].items()}
       for continuation in spec.continuations:

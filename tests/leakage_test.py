@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from flanjax import cli
 from flanjax.commands import common
-from flanjax.data import leakage, mixtures, specs, task_texts
+from flanjax.data import indexed_source, leakage, mixtures, specs, task_texts
 from flanjax.data.overlap import Settings
 from flanjax.errors import UserError
 from flanjax.evaluation.clean import load_clean
@@ -162,7 +162,7 @@ def test_what_training_never_draws_is_no_leak(monkeypatch):
   leakage_tasks.add('leak_drops', 'books', rows, filter_fn=lambda x: x['text'] != copy['text'])
   names = ['leak_last_10templates', 'leak_drops_10templates']
   assert [len(_audit(name, EVAL).pairs) for name in names] == [1, 0]
-  monkeypatch.setattr(specs, 'MAX_TRAIN_EXAMPLES', 9)
+  monkeypatch.setattr(indexed_source, 'MAX_TRAIN_EXAMPLES', 9)
   assert not _audit(names[0], EVAL).pairs
 
 

@@ -33,11 +33,11 @@ def in_process(argv, module='flanjax.cli', **unused):
 
 def main(folder: pathlib.Path) -> None:
   common.load_tasks()
-  from flanjax.data import specs
+  from flanjax.data import indexed_source
   from flanjax.tasks.mini import builders
 
   common.run_child = in_process
-  specs.MAX_TRAIN_EXAMPLES = 12
+  indexed_source.MAX_TRAIN_EXAMPLES = 12
   builders.MiniBuilder.SIZES = {'test': 4, 'validation': 4, 'train': 1000}
   quickstart.GIN_FILE = str(folder / 'small.gin')
   (folder / 'small.gin').write_text(SMALL)

@@ -19,14 +19,14 @@ LENGTHS = "--gin.TASK_FEATURE_LENGTHS={'inputs': 128, 'targets': 32}"
 def few_examples(monkeypatch):
   """Keeps 12 training examples of a dataset; sources remember their counts."""
   common.load_tasks()
-  from flanjax.data import specs, vocabularies
+  from flanjax.data import indexed_source, specs, vocabularies
 
   def forget():
     for spec in specs.all_specs('flan2021'):
       seqio.TaskRegistry.get(f'{spec.name}_type_0').source._counts.clear()
 
   forget()
-  monkeypatch.setattr(specs, 'MAX_TRAIN_EXAMPLES', 12)
+  monkeypatch.setattr(indexed_source, 'MAX_TRAIN_EXAMPLES', 12)
   yield
   forget()
   vocabularies.set_default(None)
@@ -35,13 +35,13 @@ def few_examples(monkeypatch):
 
 @pytest.mark.real_data
 def test_real_tasks_train_without_nli_and_are_evaluated_on_it(tmp_path, few_examples):
-  from flanjax.data import prepare, specs
+  from flanjax.data import availability, prepare, specs
 
   manifest = prepare.prepare(
       'flan2021_holdout_nli_train', {'inputs': 128, 'targets': 32}, vocabulary='bytes',
       output_dir=tmp_path / 'prepared', num_workers=1, on_missing='skip', download=False)
   tasks = {t['task'] for t in json.loads(manifest.read_text())['tasks']}
-  here = {s.name for s in specs.all_specs('flan2021') if specs.check_available(s) is None}
+  here = {s.name for s in specs.all_specs('flan2021') if availability.check_available(s) is None}
   assert HELD_OUT <= here and len(here) >= 20
   assert tasks == here - HELD_OUT - NEAR
 

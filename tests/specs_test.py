@@ -6,7 +6,16 @@ import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from flanjax.data import TaskSpec, Template, metrics, register, specs, vocabularies
+from flanjax.data import (
+    TaskSpec,
+    Template,
+    availability,
+    indexed_source,
+    metrics,
+    register,
+    specs,
+    vocabularies,
+)
 from flanjax.errors import UserError
 
 TEMPLATES = [
@@ -160,7 +169,7 @@ def test_shards_divide_the_examples():
 
 
 def test_training_is_capped_and_evaluation_is_not(monkeypatch):
-  monkeypatch.setattr(specs, 'MAX_TRAIN_EXAMPLES', 5)
+  monkeypatch.setattr(indexed_source, 'MAX_TRAIN_EXAMPLES', 5)
   register(make('rev'))
   task = seqio.TaskRegistry.get('rev_type_0')
   assert len(_elements('rev_type_0', 'train')) == 5 == task.num_input_examples('train')
@@ -212,10 +221,10 @@ def test_missing_tfds_data_is_told_all_at_once(tmp_path):
   source = seqio.TfdsDataSource('glue/qnli:2.0.0', tfds_data_dir=str(tmp_path), splits=['train'])
   gone = seqio.TfdsDataSource('no_such_set:1.0.0', tfds_data_dir=str(tmp_path), splits=['train'])
   here, missing, unknown = make('a'), make('b', source=source), make('c', source=gone)
-  assert specs.check_available(here) is None
-  assert 'not prepared' in specs.check_available(missing)
+  assert availability.check_available(here) is None
+  assert 'not prepared' in availability.check_available(missing)
   with pytest.raises(UserError, match=r'(?s)2 task.*b: not prepared.*c: TFDS cannot build'):
-    specs.require_available([here, missing, unknown])
+    availability.require_available([here, missing, unknown])
 
 
 class GeneratedReviews(tfds.core.GeneratorBasedBuilder):
@@ -238,11 +247,11 @@ class GeneratedReviews(tfds.core.GeneratorBasedBuilder):
 def test_a_generated_tfds_dataset_is_written_when_it_is_first_used(tmp_path):
   source = seqio.TfdsDataSource('generated_reviews:1.0.0', tfds_data_dir=str(tmp_path))
   spec = register(make('made', source=source))
-  assert specs.check_available(spec) is None
+  assert availability.check_available(spec) is None
   assert not list(tmp_path.iterdir())
   task = seqio.TaskRegistry.get('made_type_0')
   assert task.num_input_examples('train') == 6 == len(_elements('made_type_0', 'train'))
-  assert specs.check_available(spec) is None
+  assert availability.check_available(spec) is None
 
 
 @pytest.mark.real_data
@@ -255,5 +264,5 @@ def test_real_data_is_available_and_reads():
     return {'review': example['premise'], 'options': options, 'answer': answer}
 
   spec = register(make('cb_read', source=source, fields=fields))
-  assert specs.check_available(spec) is None
+  assert availability.check_available(spec) is None
   assert len(_elements('cb_read_10templates', 'train')) == 200

@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 from flanjax import terminal
-from flanjax.data import catalogue, clusters, mixtures, sources, specs
+from flanjax.data import catalogue, clusters, indexed_source, mixtures, sources
 from flanjax.data.specs import TaskSpec
 from flanjax.tasks.flan2021 import _common
 
@@ -70,7 +70,7 @@ def page() -> str:
       inverted=sum(t.inverted for s in found for t in s.templates),
       cap=mixtures.MIXING_RATE_CAP,
       rates=sum(min(n, mixtures.MIXING_RATE_CAP) for n in sizes),
-      examples=sum(min(n, specs.MAX_TRAIN_EXAMPLES) for n in sizes))
+      examples=sum(min(n, indexed_source.MAX_TRAIN_EXAMPLES) for n in sizes))
   parts = [head]
   for cluster, members in table.items():
     parts.append('\n'.join([f'## {cluster}', '', *_table(members), '']))

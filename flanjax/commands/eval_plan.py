@@ -211,14 +211,14 @@ def _excluded(holdout: str | None, tasks: Sequence[str]) -> tuple[str, ...]:
 def _available(settings: Any, tasks: Iterable[str]) -> list[str]:
   """The tasks whose data is there; UserError that lists the others unless they are skipped."""
   from flanjax import terminal
-  from flanjax.data import specs
+  from flanjax.data import availability, specs
 
   tasks = list(tasks)
   owners = {t: specs.parse_task_name(t).spec for t in tasks}
   if settings.on_missing == 'error':
-    specs.require_available({s.name: s for s in owners.values()}.values())
+    availability.require_available({s.name: s for s in owners.values()}.values())
     return tasks
-  reasons = {s.name: specs.check_available(s) for s in owners.values()}
+  reasons = {s.name: availability.check_available(s) for s in owners.values()}
   missing = sorted(name for name, reason in reasons.items() if reason)
   if missing:
     terminal.note(f'skipped, because their data is missing: {", ".join(missing)}')

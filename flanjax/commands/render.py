@@ -69,7 +69,7 @@ def _flags(
 
 
 def _prompts(args: argparse.Namespace) -> dict[str, Any]:
-  from flanjax.data import export_files, mixtures, specs
+  from flanjax.data import availability, export_files, mixtures, specs
 
   name = args.name
   if name in {s.name for s in specs.all_specs()}:
@@ -77,7 +77,7 @@ def _prompts(args: argparse.Namespace) -> dict[str, Any]:
   counts = {}
   tasks = mixtures.tasks_of(name)
   owners = [specs.parse_task_name(t).spec for t in tasks if specs.is_task_name(t)]
-  specs.require_available({s.name: s for s in owners}.values())
+  availability.require_available({s.name: s for s in owners}.values())
   muted = common.native_code_muted()
   with muted, terminal.bar('rendering') as bar, pathlib.Path(args.path).open('wb') as file:
     for task in tasks:

@@ -10,7 +10,7 @@ from typing import Any
 
 import seqio
 
-from flanjax.data import clusters, mixtures, preprocessors, sources, specs, task_reading
+from flanjax.data import availability, clusters, mixtures, preprocessors, sources, specs, task_reading
 from flanjax.data.specs import TaskSpec
 from flanjax.errors import UserError, nearest
 
@@ -59,8 +59,8 @@ def describe(spec: TaskSpec) -> dict[str, Any]:
       'data': sorted(spec.all_lineage),
       'licence': spec.licence,
       'citation': spec.citation,
-      'prepared': specs.is_prepared(spec),
-      'missing': specs.check_available(spec),
+      'prepared': availability.is_prepared(spec),
+      'missing': availability.check_available(spec),
   }
 
 
@@ -86,7 +86,7 @@ def show_task(name: str, num_examples: int = 2, split: str = 'train') -> list[di
   """
   own = not specs.is_task_name(name)
   spec = specs.get(name) if own else specs.parse_task_name(name).spec
-  specs.require_available([spec])
+  availability.require_available([spec])
   if own:
     tasks = [f'{name}_type_{i}' for i in range(len(spec.templates))]
   else:

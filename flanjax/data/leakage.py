@@ -19,7 +19,7 @@ from typing import Any
 
 import seqio
 
-from flanjax.data import leakage_rows, mixtures, specs, task_texts, workers
+from flanjax.data import availability, leakage_rows, mixtures, task_texts, workers
 from flanjax.data.held_out import Builder, HeldOut, with_wording
 from flanjax.data.leakage_rows import Collector, spec_of
 from flanjax.data.leaks import Finder, Found, Tally
@@ -189,7 +189,7 @@ def _owner(task: str) -> str:
 
 def _missing(tasks: Mapping[str, str]) -> dict[str, str]:
   owned = {owner: spec_of(task) for owner, task in tasks.items()}
-  reasons = {owner: specs.check_available(spec) for owner, spec in owned.items() if spec}
+  reasons = {owner: availability.check_available(spec) for owner, spec in owned.items() if spec}
   return {owner: reason for owner, reason in reasons.items() if reason}
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from flanjax.data import preprocessors, specs
+from flanjax.data import availability, preprocessors, specs
 from flanjax.data.specs import TaskSpec
 from flanjax.data.templates import Template, parse
 from flanjax.errors import UserError, nearest
@@ -75,7 +75,7 @@ def check_task(name: str, num_examples: int = 20, split: str | None = None) -> l
   """
   spec = specs.get(name)
   problems = list(check_wording(spec))
-  reason = specs.check_available(spec)
+  reason = availability.check_available(spec)
   if reason:
     return problems + _check_without_data(spec, reason)
   try:
@@ -176,7 +176,7 @@ def _check_without_data(spec: TaskSpec, reason: str) -> list[Problem]:
   """Traces `fields` on the features that TFDS knows; a note says that no example was read."""
   message = f'no example was read, the data is missing: {reason}'
   note = Problem(spec.name, None, 'note', message, unread=True)
-  features = specs.features_of(spec)
+  features = availability.features_of(spec)
   if features is None:
     return [note]
   signature = {'example_id': tf.TensorSpec([], tf.int64), 'example': features}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
-from flanjax.data import mixtures, sources, specs
+from flanjax.data import availability, mixtures, sources, specs
 from flanjax.data.specs import TaskSpec
 from flanjax.errors import UserError
 
@@ -39,11 +39,11 @@ def _missing(mixture: str, download: bool) -> dict[str, str]:
   names = [n for n in mixtures.tasks_of(mixture) if specs.is_task_name(n)]
   owners = {n: specs.parse_task_name(n).spec for n in names}
   by_spec = {s.name: s for s in owners.values()}
-  reasons = {name: specs.check_available(spec) for name, spec in by_spec.items()}
+  reasons = {name: availability.check_available(spec) for name, spec in by_spec.items()}
   absent = [by_spec[name] for name, reason in reasons.items() if reason and download]
   if absent and not _online():
     absent = [spec for spec in absent if _all_by_hand(spec)]
-  reasons |= {s.name: specs.check_available(s, download=True) for s in absent}
+  reasons |= {s.name: availability.check_available(s, download=True) for s in absent}
   return {n: reasons[s.name] for n, s in owners.items() if reasons[s.name]}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import seqio
 
-from flanjax.data import clusters, expressions, gc_pause, specs
+from flanjax.data import availability, clusters, expressions, gc_pause, specs
 from flanjax.data.specs import CONTINUATIONS, DATASET_NAME, NO_INSTRUCTIONS, SHOTS, TaskSpec
 from flanjax.errors import UserError, nearest
 
@@ -199,7 +199,7 @@ def mixture_rates(name: str, skip: Sequence[str] = ()) -> dict[str, MixRate]:
   if not tasks:
     raise UserError('No task of the mixture is left.', where=f'mixture {name}')
   parsed = [specs.parse_task_name(t.name) for t in tasks if specs.is_task_name(t.name)]
-  specs.require_available({task.spec.name: task.spec for task in parsed}.values())
+  availability.require_available({task.spec.name: task.spec for task in parsed}.values())
   counts = {t.name: _count(t) for t in tasks}
   if isinstance(provider, seqio.Mixture):
     rates = {t.name: provider.get_rate(t) for t in tasks}

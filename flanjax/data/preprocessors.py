@@ -27,7 +27,8 @@ from flanjax.data.templates import OPTIONS_SLOT, join_tf, options_text_tf, parse
 from flanjax.errors import UserError
 
 if typing.TYPE_CHECKING:
-  from flanjax.data.specs import IndexedSource, ParsedTask, TaskSpec
+  from flanjax.data.indexed_source import IndexedSource
+  from flanjax.data.specs import ParsedTask, TaskSpec
 
 # Lists of texts: `options` and `answers`, and those of templates with labels of their own.
 _LIST_FIELD = re.compile(r'(options|answers)(_\w+)?\Z')

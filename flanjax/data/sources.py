@@ -80,6 +80,11 @@ def tfds_names(source: seqio.TfdsDataSource) -> list[str]:
   return sorted({n for n in [loader.name, *(s.dataset for s in splits.values())] if n})
 
 
+def unversioned_names(source: seqio.DataSource) -> list[str]:
+  """The TFDS datasets that a source reads, whatever their versions; none of another source."""
+  return sorted({n.split(':')[0] for n in tfds_names(source)}) if is_tfds(source) else []
+
+
 def splits(source: seqio.DataSource) -> dict[str, str]:
   """The splits of a source -> the parts of a TFDS dataset that they are, where they are.
 

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-import math
 import re
-import sys
-import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import seqio
-import tensorflow as tf
-import tensorflow_datasets as tfds
 
-from flanjax.data import gc_pause, metrics, options, postprocessors, preprocessors, sources
+from flanjax.data import (
+    gc_pause,
+    indexed_source,
+    metrics,
+    options,
+    postprocessors,
+    preprocessors,
+    sources,
+)
 from flanjax.data.templates import Template
 from flanjax.data.vocabularies import SuiteVocabulary
 from flanjax.errors import UserError, nearest
 
-MAX_TRAIN_EXAMPLES = 30_000
 TEMPLATE_COUNTS = (1, 2, 4, 7, 10)
 SHOTS = {
     '': 0,
@@ -35,8 +36,6 @@ SHOTS = {
 # Other ways to put a task before a model than its templates, and what names of tasks begin with.
 CONTINUATIONS, DATASET_NAME, NO_INSTRUCTIONS = REGIMES = (
     'continuations', 'dataset_name', 'no_instructions')
-_SHUFFLE_BUFFER = 4_000
-_INSTRUCTIONS_WIDTH = 200
 _NAME = re.compile(r'[A-Za-z]\w*\Z', re.ASCII)
 _FIRST = re.compile(r'(\w+)_first_(\d+)\Z', re.ASCII)
 _VARIED = re.compile(rf'(\w+?)_({options.NAME.pattern})', re.ASCII)
@@ -162,7 +161,7 @@ class TaskSpec:
   @functools.cached_property
   def all_lineage(self) -> frozenset[str]:
     """`lineage` and the TFDS names (without versions) that the source reads."""
-    return frozenset(self.lineage) | frozenset(_tfds_names(self.source))
+    return frozenset(self.lineage) | frozenset(sources.unversioned_names(self.source))
 
 
 def _zero_shot(templates: Sequence[Template]) -> tuple[int, ...]:
@@ -171,87 +170,6 @@ def _zero_shot(templates: Sequence[Template]) -> tuple[int, ...]:
 
 def _ranked(templates: Sequence[Template]) -> tuple[int, ...]:
   return tuple(i for i in _zero_shot(templates) if templates[i].ranks)
-
-
-def _tfds_names(source: seqio.DataSource) -> list[str]:
-  if not sources.is_tfds(source):
-    return []
-  return sorted({n.split(':')[0] for n in sources.tfds_names(source)})
-
-
-class IndexedSource(seqio.DataSource):
-  """A source whose examples carry their index in the split, and whose training is capped.
-
-  The index is given in file order, before any shuffling, so that it names the same example in
-  every run. Elements are {'example_id': int64, 'example': what the source gave}.
-  """
-
-  def __init__(self, source: seqio.DataSource, name: str, first: int | None = None):
-    super().__init__(splits=(), performs_internal_shuffling=True)
-    self._source, self._name, self._first = source, name, first
-    self._counts: dict[str, int] = {}
-    self._generated = False
-
-  @property
-  def _ready(self) -> seqio.DataSource:
-    """The source, after TFDS has written what it makes here without a download."""
-    if not self._generated and sources.is_tfds(self._source):
-      _generate(self._source)
-    self._generated = True
-    return self._source
-
-  @property
-  def _most(self) -> int:
-    """Training examples kept at most."""
-    return MAX_TRAIN_EXAMPLES if self._first is None else min(self._first, MAX_TRAIN_EXAMPLES)
-
-  @property
-  def splits(self) -> Sequence[str]:
-    return tuple(self._ready.splits)
-
-  @property
-  def supports_arbitrary_sharding(self) -> bool:
-    return True
-
-  def list_shards(self, split: str) -> Sequence[str]:
-    return self._source.list_shards(split)
-
-  def __repr__(self):
-    return f'IndexedSource({self._name}, {self._source!r})'
-
-  def told_examples(self, split: str) -> int | None:
-    """Examples of a split as far as the source tells without being read."""
-    count = self._ready.num_input_examples(split)
-    # SeqIO: "infinite" for an empty TFDS split.
-    return int(count) if count is not None and math.isfinite(count) else None
-
-  def num_input_examples(self, split: str) -> int:
-    """Examples kept of a split; counted by reading where the source does not tell."""
-    if split not in self._counts:
-      count = self.told_examples(split)
-      if count is None:
-        elements = self.get_dataset(split, shuffle=False)
-        count = int(elements.reduce(0, lambda n, _: n + 1).numpy())
-      self._counts[split] = min(count, self._most) if split == 'train' else count
-    return self._counts[split]
-
-  def get_dataset(
-      self,
-      split: str = 'train',
-      shuffle: bool = True,
-      seed: int | None = None,
-      shard_info: seqio.ShardInfo | None = None,
-      **unused,
-  ) -> tf.data.Dataset:
-    dataset = self._ready.get_dataset(split, shuffle=False)
-    if split == 'train':
-      dataset = dataset.take(self._most)
-    dataset = dataset.enumerate()
-    if shard_info:
-      dataset = dataset.shard(shard_info.num_shards, shard_info.index)
-    if shuffle:
-      dataset = dataset.shuffle(_SHUFFLE_BUFFER, seed=seed)
-    return dataset.map(lambda i, x: {'example_id': i, 'example': x})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -340,7 +258,7 @@ def register(spec: TaskSpec) -> TaskSpec:
         expected='a name of its own',
         hint=f"specs.unregister('{spec.name}') first, to replace it",
     )
-  source = IndexedSource(spec.source, spec.name)
+  source = indexed_source.IndexedSource(spec.source, spec.name)
   for name, task in tasks.items():
     _add(name, task, source)
   _specs[spec.name] = spec
@@ -348,7 +266,7 @@ def register(spec: TaskSpec) -> TaskSpec:
   return spec
 
 
-def _add(name: str, task: ParsedTask, source: IndexedSource) -> None:
+def _add(name: str, task: ParsedTask, source: indexed_source.IndexedSource) -> None:
   """Registers one SeqIO task."""
   spec = task.spec
   metric_fns, postprocess_fn = list(spec.metric_fns), spec.postprocess_fn
@@ -375,7 +293,7 @@ def first(name: str, count: int) -> str:
   found = f'{name}_first_{count}'
   task = parse_task_name(name)
   if found not in seqio.TaskRegistry.names():
-    _add(found, task, IndexedSource(task.spec.source, task.spec.name, count))
+    _add(found, task, indexed_source.IndexedSource(task.spec.source, task.spec.name, count))
     _parsed[found] = task
   return found
 
@@ -404,7 +322,7 @@ def varied(name: str, variant: str) -> str:
         where=f'task {name}', got=variant)
   if found not in seqio.TaskRegistry.names():
     task = dataclasses.replace(_parsed[name], variant=variant)
-    _add(found, task, IndexedSource(task.spec.source, task.spec.name))
+    _add(found, task, indexed_source.IndexedSource(task.spec.source, task.spec.name))
     _parsed[found] = task
   return found
 
@@ -435,7 +353,7 @@ def _output_features(suite: str) -> dict[str, seqio.Feature]:
   return {k: seqio.Feature(vocabulary, add_eos=True) for k in ('inputs', 'targets')}
 
 
-def _preprocessors(task: ParsedTask, source: IndexedSource) -> list[Callable[..., Any]]:
+def _preprocessors(task: ParsedTask, source: indexed_source.IndexedSource) -> list[Callable[..., Any]]:
   partial = functools.partial
   steps = [partial(preprocessors.to_fields, spec=task.spec)]
   steps += [partial(options.vary, task=task)] if task.variant else []
@@ -477,99 +395,3 @@ def parse_task_name(name: str) -> ParsedTask:
     plain = [n for n, task in _parsed.items() if not task.shots]
     raise UserError(f"There is no SeqIO task '{name}'.", hint=nearest(name, plain))
   return _parsed[name]
-
-
-def check_available(spec: TaskSpec, download: bool = False) -> str | None:
-  """Why a task's data cannot be read, or None when it can.
-
-  Looks at what is on disk and reads no example. Data that TFDS makes without a download (a
-  generated suite) counts as available: it is written when it is first read.
-
-  Args:
-    spec: the task.
-    download: try to download and prepare what is missing before giving up.
-  """
-  source = spec.source
-  if isinstance(source, seqio.FileDataSource):
-    empty = [s for s in source.splits if not source.list_shards(s)]
-    return f'no file matches the pattern of split {empty[0]}' if empty else None
-  if not sources.is_tfds(source):
-    return None
-  name = '/'.join(_tfds_names(source))
-  try:
-    missing = [b for b in builders(source) if not b.is_prepared() and sources.downloads(b)]
-  except Exception as e:  # noqa: BLE001 (TFDS raises import, I/O and its own errors)
-    return f'TFDS cannot build {name}: {_first_line(e)}'
-  for builder in missing:
-    steps = textwrap.shorten(sources.by_hand(builder), _INSTRUCTIONS_WIDTH, placeholder=' ...')
-    by_hand = f'; download by hand: {steps}' if steps else ''
-    if not download:
-      return f'not prepared at {builder.data_dir}{by_hand}'
-    try:
-      with contextlib.redirect_stdout(sys.stderr):
-        builder.download_and_prepare()
-    except Exception as e:  # noqa: BLE001
-      return f'{name} cannot be downloaded or prepared: {_first_line(e)}{by_hand}'
-  return None
-
-
-def is_prepared(spec: TaskSpec) -> bool:
-  """Whether a task's data is on this machine: prepared by TFDS, or not its business."""
-  if not sources.is_tfds(spec.source):
-    return check_available(spec) is None
-  try:
-    return all(b.is_prepared() for b in builders(spec.source))
-  except Exception:  # noqa: BLE001
-    return False
-
-
-def features_of(spec: TaskSpec) -> Any:
-  """The features of a TFDS source as tensor specs, without its data; None where none are known."""
-  if not sources.is_tfds(spec.source):
-    return None
-  try:
-    return builders(spec.source)[0].info.features.get_tensor_spec()
-  except Exception:  # noqa: BLE001 (builders raise import, I/O and their own errors)
-    return None
-
-
-def builders(source: seqio.TfdsDataSource) -> list[tfds.core.DatasetBuilder]:
-  """The source's builders, made anew: SeqIO keeps the first it makes, even from before the data."""
-  loader = source.tfds_dataset
-  params = {loader.get_split_params(split) for split in loader.tfds_splits or [None]}
-  kwargs = loader._builder_kwargs or {}
-  return [tfds.builder(n, data_dir=folder, **kwargs) for n, folder in sorted(params, key=str)]
-
-
-def _generate(source: seqio.TfdsDataSource) -> None:
-  for builder in builders(source):
-    if builder.is_prepared() or sources.downloads(builder):
-      continue
-    tfds.disable_progress_bar()
-    try:
-      with contextlib.redirect_stdout(sys.stderr):  # It prints, and stdout may be someone's JSON.
-        builder.download_and_prepare(file_format='tfrecord')
-    except OSError as e:
-      raise UserError(
-          f"The generated dataset '{builder.name}' cannot be written.",
-          where=str(builder.data_dir),
-          got=e.strerror or str(e),
-      ) from e
-
-
-def _first_line(error: BaseException) -> str:
-  lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-  return lines[0] if lines else type(error).__name__
-
-
-def require_available(specs: Iterable[TaskSpec]) -> None:
-  """Raises one UserError that lists every task whose data is missing."""
-  reasons = {s.name: check_available(s) for s in specs}
-  missing = [f'{name}: {reason}' for name, reason in reasons.items() if reason]
-  if missing:
-    raise UserError(
-        f'The data of {len(missing)} task(s) is missing.',
-        got='\n    '.join(['', *missing]),
-        hint='point TFDS_DATA_DIR at prepared data, or skip them: --on_missing skip, '
-        "in gin ON_MISSING = 'skip'",
-    )

@@ -12,7 +12,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from flanjax.data import preprocessors, specs
+from flanjax.data import indexed_source, preprocessors, specs
 from flanjax.errors import UserError
 
 # What a text is to its example. `group` and other numbers are no texts.
@@ -73,7 +73,7 @@ def size(task: str, split: str) -> int:
     source = specs.parse_task_name(task).spec.source
   with contextlib.suppress(Exception):  # Whatever a user's source raises: it is for progress alone.
     count = int(source.num_input_examples(split) or 0)
-    return min(count, specs.MAX_TRAIN_EXAMPLES) if split == 'train' else count
+    return min(count, indexed_source.MAX_TRAIN_EXAMPLES) if split == 'train' else count
   return 0
 
 
