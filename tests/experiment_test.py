@@ -16,6 +16,7 @@ import pytest
 from flanjax import cli, gin_files, phases
 from flanjax.commands import common
 from flanjax.commands import experiment as experiment_script
+from flanjax.data import availability, clusters
 from flanjax.errors import UsageError, UserError
 from flanjax.evaluation import records, significance
 from flanjax.experiments import figures, gather, matrix, parallel, plan, running, units
@@ -262,6 +263,19 @@ def test_the_plan_counts_cells_tokens_and_flops(children, tmp_path, capsys):
   assert told['flops'] == pytest.approx(
       4 * 7 * flops.step(types.SimpleNamespace(**model['config']), 32, 128, 32))
   assert children.ran == []
+
+
+def test_tasks_without_data_that_are_skipped_are_not_counted_as_evidence(
+    children, tmp_path, capsys, monkeypatch):
+  gone = clusters.clusters('mini')['nli'][0].name
+  monkeypatch.setattr(availability, 'check_available',
+                      lambda spec: 'not here' if spec.name == gone else None)
+  found = {}
+  for on_missing in ('error', 'skip'):
+    assert cli.main(_argv(tmp_path, '--plan', '--json', f"--gin.ON_MISSING='{on_missing}'")) == 0
+    told = json.loads(capsys.readouterr().out)['detectable']
+    found[on_missing] = {d['cluster']: d['n_examples'] for d in told}
+  assert found == {'error': {'topic': 200, 'nli': 200}, 'skip': {'topic': 200, 'nli': 100}}
 
 
 def test_cells_that_are_done_tell_the_plan_how_long_the_others_take(children, tmp_path):

@@ -151,7 +151,7 @@ def _detectable(
     experiment: Experiment, cells: Sequence[Cell]
 ) -> list[dict[str, Any]] | None:
   """The smallest differences that the held-out clusters' evaluations would show."""
-  from flanjax.data import clusters
+  from flanjax.data import availability, clusters
   from flanjax.evaluation import power
 
   counts = {c.evaluation.num_examples for c in cells}
@@ -160,7 +160,10 @@ def _detectable(
   [n] = counts
   table = clusters.clusters(experiment.suite)
   held_out = dict.fromkeys(c for holdout in experiment.holdouts for c in holdout)
-  return power.as_data(power.detectable({c: [n] * len(table[c]) for c in held_out}))
+  skipping = any(c.evaluation.on_missing == 'skip' for c in cells)
+  tasks = {c: [s for s in table[c] if not (skipping and availability.check_available(s))]
+           for c in held_out}
+  return power.as_data(power.detectable({c: [n] * len(t) for c, t in tasks.items() if t}))
 
 
 def check(experiment: Experiment, cells: Sequence[Cell]) -> None:

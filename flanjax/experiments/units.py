@@ -104,6 +104,7 @@ class Evaluation:
   settings: Mapping[str, Any]
   names: list[str] = dataclasses.field(default_factory=list)
   num_examples: int | None = None
+  on_missing: str = 'error'
 
   @property
   def folder_name(self) -> str:
@@ -135,8 +136,8 @@ class Cell:
 def slug(text: str) -> str:
   """Letters, digits and little else, for names of folders.
 
-  >>> slug('mini:only.topic, 3 shots')
-  'mini-only.topic-3-shots'
+  >>> slug('mini:only.topic, 3-shot')
+  'mini-only.topic-3-shot'
   """
   return re.sub(r'[^\w.+=]+', '-', text).strip('-')[:64]
 
@@ -221,7 +222,8 @@ class _Maker:
     key = digest([training.key if training else checkpoint, holdout, _of_evaluation(settings)])
     label = f'{"+".join(holdout)} by {training.folder_name if training else checkpoint}'
     made = Evaluation(key, training, checkpoint, label, files, own,
-                      num_examples=settings.get('NUM_EXAMPLES'))
+                      num_examples=settings.get('NUM_EXAMPLES'),
+                      on_missing=settings.get('ON_MISSING', 'error'))
     return self._evaluations.setdefault(key, made)
 
   def _settings(self, files: Files, own: Mapping[str, Any]) -> dict[str, Any]:
