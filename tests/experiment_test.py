@@ -2,6 +2,7 @@
 
 import ast
 import json
+import math
 import os
 import pathlib
 import re
@@ -18,7 +19,7 @@ from flanjax.commands import common
 from flanjax.commands import experiment as experiment_script
 from flanjax.data import availability, clusters
 from flanjax.errors import UsageError, UserError
-from flanjax.evaluation import records, significance
+from flanjax.evaluation import records, significance, statistics, task_records
 from flanjax.experiments import figures, gather, matrix, parallel, plan, running, units
 
 GIN = """
@@ -27,7 +28,7 @@ HOLDOUTS = ['topic', 'nli']
 SEEDS = [0, 1]
 """
 SHIPPED = [n for n in gin_files.shipped() if re.match(r'experiments/(mini|flan2021)/', n)
-           and 'holdout' not in n and not n.endswith(('small.gin', 'paper.gin'))]
+           and 'holdout' not in n and not n.endswith(('small.gin', 'reduced.gin', 'paper.gin'))]
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -181,6 +182,45 @@ def test_numbers_are_those_of_the_records(children, tmp_path, monkeypatch):
   assert cli.main(_argv(tmp_path, '--gather')) == 0
   for name in ('figure.png', 'figure.svg'):
     assert (tmp_path / 'loo' / name).stat().st_size > 5_000
+
+
+def test_intervals_are_those_of_a_run_and_no_points_where_all_is_right(children, tmp_path):
+  """Of one seed they are what a run's report gives for the same records."""
+  argv = _argv(tmp_path, '--gin.SEEDS=[0]')
+  assert cli.main(argv) == 0
+  sides = {}
+  for cell in _results(tmp_path)['cells']:
+    folder = tmp_path / 'loo' / cell['evaluation'] / 'records/tuned'
+    for path in folder.glob('*.jsonl'):
+      rows = [json.loads(line) for line in path.read_text().splitlines()]
+      for row in rows if cell['condition'] == 'tuned' and cell['holdout'] == 'topic' else ():
+        row['score'] = 100.0
+      path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+      sides.setdefault(cell['holdout'], []).extend(
+          row | {'model': cell['condition']} for row in rows)
+  assert cli.main([*argv, '--gather']) == 0
+  data = _results(tmp_path)
+  for row in [r for r in data['scores'] + data['differences'] if r['group'] != 'mean']:
+    grouped = task_records.group(sides[row['holdout']])
+    tables = list({task: table for (task, _), table in sorted(grouped.items())}.values())
+    analysis = statistics.Analysis(('untuned', 'tuned'), 'tuned', 'untuned')
+    found = (analysis.difference(tables, 'untuned') if 'minus' in row
+             else analysis.score(tables, row['condition']))
+    assert row['method'] == found['method'] and row['value'] == pytest.approx(found['value'])
+    # The two resample with other draws.
+    within = 1e-9 if row['method'] != 'bootstrap' else 2.5
+    assert [row['low'], row['high']] == pytest.approx([found['low'], found['high']], abs=within)
+  [right] = [r for r in data['scores'] if (r['condition'], r['group']) == ('tuned', 'topic')]
+  assert right['value'] == right['high'] == 100 and 90 < right['low'] < 99
+  [gap] = [r for r in data['differences'] if r['group'] == 'topic']
+  assert gap['method'] == 'newcombe' and gap['low'] < gap['value'] < gap['high']
+  for rows, kind in ((data['scores'], 'wilson'), (data['differences'], 'newcombe')):
+    mean = [r for r in rows if r['group'] == 'mean'][-1]
+    parts = [r for r in rows if r['group'] != 'mean' and r['condition'] == mean['condition']]
+    assert kind in mean['method']
+    for end, side in (('low', -1), ('high', 1)):
+      distance = math.hypot(*(r['value'] - r[end] for r in parts)) / len(parts)
+      assert mean[end] == pytest.approx(mean['value'] + side * distance)
 
 
 def test_a_cell_of_another_evaluation_set_is_named_and_not_compared(children, tmp_path):
@@ -351,9 +391,9 @@ def test_a_mistake_is_told_before_anything_is_done(children, tmp_path, capsys, b
 
 
 def test_a_sweep_fills_its_values_in():
-  found = matrix.sweep(['a', 'b'], '{x} clusters', cumulative=True, train='mini:only.{x}')
+  found = matrix.sweep(['a', 'b'], 'clusters: {x}', cumulative=True, train='mini:only.{x}')
   assert [(c.name, c.x, c.train) for c in found] == [
-      ('1 clusters', 1, 'mini:only.a'), ('2 clusters', 2, 'mini:only.a.b')]
+      ('clusters: 1', 1, 'mini:only.a'), ('clusters: 2', 2, 'mini:only.a.b')]
   found = matrix.sweep({'none': '', 'one': '_one_shot'}, evaluate='e{x}', settings={'A': '{x}'})
   assert [(c.name, c.evaluate, c.settings) for c in found] == [
       ('none', ('e',), {'A': ''}), ('one', ('e_one_shot',), {'A': '_one_shot'})]
@@ -424,6 +464,21 @@ def test_a_line_is_drawn_beside_the_papers():
   png, svg = figures.draw(data)
   assert png[:4] == b'\x89PNG' and 'another model and other data' in svg
   assert figures.draw({**data, 'scores': []}) is None
+
+
+def test_beside_the_scores_is_what_is_between_them_and_the_baseline():
+  row = {'holdout': 'nli', 'held_out': True, 'value': 50.0, 'low': 40.0, 'high': 60.0, 'x': None}
+  names, groups = ('before', 'alone', 'rehearsed'), ('nli', 'topic')
+  data = {
+      'experiment': 'forgetting', 'figure': 'groups', 'paper': None, 'conditions': list(names),
+      'baseline': 'before',
+      'scores': [row | {'condition': n, 'group': g} for n in names for g in groups],
+      'differences': [row | {'condition': a, 'minus': b, 'group': g} for g in groups for a, b in (
+          ('alone', 'before'), ('rehearsed', 'before'), ('rehearsed', 'alone'))]}
+  fig = figures._groups(data)
+  assert len(fig.axes) == 2
+  assert sum(len(dots.get_offsets()) for dots in fig.axes[1].collections) == 4
+  assert fig.axes[1].get_xlabel() == 'minus before, points'
 
 
 def test_an_experiment_shrunk_stopped_and_resumed(tmp_path):

@@ -56,6 +56,8 @@ class Effect:
       models of a difference are read on the same weights, which keeps them paired.
     grid: the same by example, [seeds, templates, examples], NaN where there is none; None for a
       metric that is no mean over examples.
+    sides: the share of right answers by example [examples], over templates and runs, of the score
+      or of the two sides of the difference; empty where scores are others than 0 and 100.
   """
 
   task: str
@@ -63,6 +65,7 @@ class Effect:
   num_templates: int
   per_seed: tuple[Statistic, ...]
   grid: np.ndarray | None = None
+  sides: tuple[np.ndarray, ...] = ()
 
   def values(self) -> np.ndarray:
     """What was measured: [seeds, templates]."""

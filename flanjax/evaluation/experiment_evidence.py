@@ -210,10 +210,14 @@ def _lengths(stamp: Mapping[str, Any]) -> str | None:
 def _interval(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
   form = pages.signed if 'minus' in row else pages.number
   count = row.get('resamples')
+  made = {
+      'bootstrap': f"percentiles of {f'{count:,} ' if count else ''}bootstrap resamples of examples, "
+                   'the same ones for all cells',
+      'wilson': "Wilson's of each task, combined", 'newcombe': "Newcombe's of each task, combined"}
+  methods = str(row.get('method') or 'bootstrap').split('+')
   yield '95 % interval', (
-      f"{form(row['low'])} to {form(row['high'])}; percentiles of "
-      f"{f'{count:,} ' if count else ''}bootstrap resamples of examples, the same ones for all "
-      'cells: these tasks and trained models, other examples')
+      f"{form(row['low'])} to {form(row['high'])}; {'; '.join(made.get(m, m) for m in methods)}: "
+      'these tasks and trained models, other examples')
   like = row.get('like_these')
   if like:
     yield 'like these', (f"{form(like['low'])} to {form(like['high'])}; Student's t with "

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import scipy.stats
 
-from flanjax.evaluation.bootstrap import CONFIDENCE
+from flanjax.evaluation.bootstrap import CONFIDENCE, interval
 
 # Fewer right or wrong answers than this, in examples' worth, and percentile intervals of
 # differences may hold the truth too seldom.
@@ -85,6 +86,44 @@ def mean_of_gaps(
     below.append(_side(first.value - low, other_high - second.value, r))
     above.append(_side(high - first.value, second.value - other_low, r))
   return _around(np.mean([a.value - b.value for a, b in pairs]), below, above)
+
+
+def of_tasks(draws: np.ndarray, sides: Sequence[Sequence[np.ndarray]]) -> dict[str, Any]:
+  """The interval of a mean over tasks of scores, or of paired differences: {low, high, method}.
+
+  Scores have Wilson's, differences Newcombe's where a side is nearly all right or wrong; else the
+  percentiles of the bootstrap.
+
+  Args:
+    draws: bootstrap values of the mean [resamples], 0..100.
+    sides: of each task the share of right answers by example [examples], of one side or of the two
+      that are compared; empty where scores are others than 0 and 100.
+  """
+  shares = [tuple(map(Share, members)) for members in sides]
+  if shares and all(len(members) == 1 for members in shares):
+    return mean_of_shares([share for share, in shares]) | {'method': 'wilson'}
+  if all(shares) and any(share.is_extreme for members in shares for share in members):
+    return mean_of_gaps(shares) | {'method': 'newcombe'}
+  return interval(draws) | {'method': 'bootstrap'}
+
+
+def of_mean(draws: np.ndarray, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+  """The interval of a mean over groups of other examples each: {low, high, method}.
+
+  Percentiles of the bootstrap, or, where a group has another interval, the distances of all
+  added as those of tasks are (`mean_of_shares`).
+
+  Args:
+    draws: bootstrap values of the mean [resamples], 0..100.
+    rows: {value, low, high, method} of each group; none where groups share examples.
+  """
+  methods = sorted({row['method'] for row in rows})
+  if methods in ([], ['bootstrap']):
+    return interval(draws) | {'method': 'bootstrap'}
+  below = [(row['value'] - row['low']) / 100 for row in rows]
+  above = [(row['high'] - row['value']) / 100 for row in rows]
+  value = float(np.mean([row['value'] for row in rows])) / 100
+  return _around(value, below, above) | {'method': '+'.join(methods)}
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from flanjax.errors import UserError
-from flanjax.evaluation import anova, bootstrap, runs, sensitivity, significance, statistics
+from flanjax.evaluation import (
+    anova, bootstrap, intervals, runs, sensitivity, significance, statistics)
 from flanjax.evaluation.bootstrap import Effect
 from flanjax.evaluation.runs import Run
 from flanjax.evaluation.task_records import Key, TaskRecords
@@ -84,7 +85,7 @@ def compare_runs(
       'other': other,
       'clusters': [e | {'p_holm': adjusted[e['cluster']],
                         'held_out': e['cluster'] == found[0].info.holdout} for e in entries],
-      'overall': _overall(seen, examples, draws, seed) if len(seen) > 1 else None,
+      'overall': _overall(seen, examples, draws, seed, entries) if len(seen) > 1 else None,
       'warnings': [w for r in found for w in r.warnings] + warnings,
   }
 
@@ -130,7 +131,13 @@ def effect_of(
   if not any(table.is_corpus for row in rows for table, _ in row):
     scores = [[table.scores(model, keys) for table, model in row] for row in rows]
     grid = np.stack([first - np.mean(others, axis=0) for first, *others in scores])
-  return Effect(task, len(examples), len(templates), tuple(map(gap, rows)), grid)
+  sides = ()
+  if all(table.is_binary and not table.is_corpus for row in rows for table, _ in row):
+    right = [[table.contributions(model, keys) / 100 for table, model in row] for row in rows]
+    first = np.mean([r for r, *_ in right], axis=0)
+    others = [np.mean(o, axis=0) for _, *o in right if o]
+    sides = (first, np.mean(others, axis=0)) if others else (first,)
+  return Effect(task, len(examples), len(templates), tuple(map(gap, rows)), grid, sides)
 
 
 def _entry(
@@ -143,7 +150,8 @@ def _entry(
       'n_examples': sum(e.num_examples for e in members),
       'value': float(values.mean()),
       'per_seed': values.mean(axis=1).tolist(),
-      **_three(examples, *like_these(members), draws),
+      **_three(intervals.of_tasks(examples[1:], [e.sides for e in members]),
+               *like_these(members), draws),
   }
 
 
@@ -186,27 +194,28 @@ def complete(member: Effect) -> np.ndarray | None:
 
 def _overall(
     clusters: Mapping[str, Sequence[Effect]], examples: Mapping[str, np.ndarray],
-    draws: Mapping[str, np.ndarray], seed: int,
+    draws: Mapping[str, np.ndarray], seed: int, entries: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-  """The mean over clusters; the last two are what the bootstrap gave for all."""
+  """The mean over clusters; the two before the last are what the bootstrap gave for all."""
   values = np.stack([task_values(m).mean(axis=1) for m in clusters.values()], axis=1)
   fixed = bootstrap.overall({c: examples[c] for c in clusters}, draw_clusters=False)
   drawn = bootstrap.overall({c: draws[c] for c in clusters}, seed)
+  ends = intervals.of_mean(fixed[1:], [
+      {'value': e['value'], **e['examples']} for e in entries if e['cluster'] in clusters])
   return {
       'clusters': list(clusters),
       'value': float(values.mean()),
       'per_seed': values.mean(axis=1).tolist(),
-      **_three(fixed, _bounded(anova.mean_interval(values)), _like('clusters', len(values)), drawn),
+      **_three(ends, _bounded(anova.mean_interval(values)), _like('clusters', len(values)), drawn),
   }
 
 
 def _three(
-    examples: np.ndarray, ends: dict[str, Any] | None, population: str, draws: np.ndarray
+    examples: dict[str, Any], ends: dict[str, Any] | None, population: str, draws: np.ndarray
 ) -> dict[str, Any]:
   """The three intervals of a mean."""
   return {
-      'examples': bootstrap.interval(examples[1:]) | {
-          'method': 'bootstrap', 'population': statistics.EXAMPLES},
+      'examples': examples | {'population': statistics.EXAMPLES},
       'like_these': ends and ends | {'method': 't', 'population': population},
       'hierarchical': bootstrap.interval(draws[1:]) | {
           'method': 'hierarchical bootstrap', 'population': population},

@@ -97,10 +97,7 @@ class Analysis:
       return None
     n = self.resamples_for(tables)
     mean = np.mean([self.values(t, model, k, n) for t, k in zip(tables, keys)], axis=0)
-    ends = interval(mean[1:]) | {'method': 'bootstrap'}
-    shares = _shares(tables, model, keys)
-    if shares:
-      ends = intervals.mean_of_shares(shares) | {'method': 'wilson'}
+    ends = intervals.of_tasks(mean[1:], _sides(tables, (model,), keys))
     return {'value': float(mean[0]), **ends, 'population': EXAMPLES}
 
   def difference(self, tables: Sequence[TaskRecords], other: str) -> dict[str, Any] | None:
@@ -113,10 +110,7 @@ class Analysis:
         self.values(t, self.lead, k, n) - self.values(t, other, k, n) for t, k in zip(tables, keys)
     ]
     mean = np.mean(gaps, axis=0)
-    ends = interval(mean[1:]) | {'method': 'bootstrap'}
-    pairs = list(zip(_shares(tables, self.lead, keys), _shares(tables, other, keys)))
-    if any(share.is_extreme for pair in pairs for share in pair):
-      ends = intervals.mean_of_gaps(pairs) | {'method': 'newcombe'}
+    ends = intervals.of_tasks(mean[1:], _sides(tables, (self.lead, other), keys))
     return {'value': float(mean[0]), **ends, 'population': EXAMPLES,
             'n_examples': count_examples(keys), **self._test(tables, other, keys, float(mean[0]))}
 
@@ -162,13 +156,13 @@ class Analysis:
     return self.corpus_resamples if slow else self.resamples
 
 
-def _shares(
-    tables: Sequence[TaskRecords], model: str, keys: Sequence[frozenset[Key]]
-) -> list[intervals.Share]:
-  """Each task's share of right answers; none unless every task's scores are 0 and 100."""
-  if not all(t.is_binary for t in tables):
+def _sides(
+    tables: Sequence[TaskRecords], models: Sequence[str], keys: Sequence[frozenset[Key]]
+) -> list[list[np.ndarray]]:
+  """Each task's shares of right answers by model; none unless every task's scores are 0 and 100."""
+  if not all(t.is_binary and not t.is_corpus for t in tables):
     return []
-  return [intervals.Share(t.contributions(model, k) / 100) for t, k in zip(tables, keys)]
+  return [[t.contributions(m, k) / 100 for m in models] for t, k in zip(tables, keys)]
 
 
 def mean_over_templates(values: np.ndarray) -> np.ndarray:

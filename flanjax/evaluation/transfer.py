@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from flanjax.errors import UserError
-from flanjax.evaluation import bootstrap, runs, seeds, significance, statistics
+from flanjax.evaluation import bootstrap, intervals, runs, seeds, significance, statistics
 from flanjax.evaluation.bootstrap import Effect
 from flanjax.evaluation.runs import Run
 from flanjax.evaluation.task_records import TaskRecords
@@ -138,7 +138,7 @@ def _cell(by_holdout, without: str, cluster: str, resamples: int, seed: int) -> 
   values = bootstrap.hierarchical({cluster: effects}, resamples, seed, ('examples',))[cluster]
   return {
       'without': without, 'cluster': cluster, 'value': float(values[0]),
-      **bootstrap.interval(values[1:]), 'p': seeds.p_of(effects, seed),
+      **intervals.of_tasks(values[1:], [e.sides for e in effects]), 'p': seeds.p_of(effects, seed),
       'n_examples': sum(e.num_examples for e in effects), 'tasks': [e.task for e in effects],
       'seeds': order, 'reference': ['nothing' if h is None else h for h in references],
   }

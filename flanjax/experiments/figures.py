@@ -32,9 +32,12 @@ def draw(data: Mapping[str, Any]) -> tuple[bytes, str] | None:
 
 
 def _groups(data: Mapping[str, Any]) -> mpl_figure.Figure:
-  """A row for each cluster, a dot with its interval for each condition; differences beside them."""
+  """A row for each cluster, a dot with its interval for each condition; beside them what is between
+  the conditions and the baseline."""
   labels = list(dict.fromkeys(map(_label, data['scores'])))
-  compared = [r for r in data['differences']]
+  baseline = data['baseline']
+  compared = [r for r in data['differences']
+              if r['minus'] == baseline or baseline not in data['conditions']]
   rows = [r for r in (data['paper'] or {}).get('rows', ())]
   widths = [1.7] + ([1.1] if compared else []) + ([1.45] if rows else [])
   height = max(len(labels) * max(0.42, 0.17 * len(data['conditions'])), 0.19 * len(rows))

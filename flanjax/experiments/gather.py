@@ -1,9 +1,10 @@
 """Cells that are there -> every number of an experiment, with intervals, as plain data.
 
-A score is the mean over examples, templates, the tasks of a cluster and seeds. Its interval resamples
-examples: it is about these tasks and these trained models; `like_these` is about others of their kind
-and other seeds (`evaluation.seeds`). A difference is paired by example, so both sides are read on the
-examples that both have.
+A score is the mean over examples, templates, the tasks of a cluster and seeds. Its interval is of
+the kind that a run's has, about these tasks and trained models on other examples
+(`evaluation.statistics`); `like_these` is about others of their kind and other seeds
+(`evaluation.seeds`). A difference is paired by example, so both sides are read on the examples that
+both have.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from flanjax.evaluation import anova, bootstrap, records, seeds, significance, statistics
+from flanjax.evaluation import anova, bootstrap, intervals, records, seeds, significance, statistics
 from flanjax.evaluation import task_records
 from flanjax.evaluation.task_records import TaskRecords
 from flanjax.experiments import paper, running, units
@@ -210,8 +211,17 @@ def _effects(
       continue
     count += len(common)
     per_seed = tuple(_statistic(a, b, cluster, task, common) for a, b in pairs)
-    effects.append(bootstrap.Effect(task, len(common), 1, per_seed))
+    right = ()
+    if all(t.is_binary and not t.is_corpus for t in tables):
+      right = tuple(_right([m.clusters[cluster][task] for m in side], common)
+                    for side in zip(*pairs) if side[0])
+    effects.append(bootstrap.Effect(task, len(common), 1, per_seed, sides=right))
   return effects, count
+
+
+def _right(tables: Sequence[TaskRecords], examples: set[int]) -> np.ndarray:
+  """The share of right answers by example [examples], over templates and seeds."""
+  return np.mean([t.contributions(_MODEL, _keys(t, examples)) for t in tables], axis=0) / 100
 
 
 def _statistic(
@@ -247,7 +257,8 @@ def _bootstrap(
 
 def _row(values: np.ndarray, effects: Sequence[bootstrap.Effect]) -> dict[str, Any]:
   by_task = seeds.task_values(effects)
-  return {'value': float(values[0]), **bootstrap.interval(values[1:]), 'resamples': len(values) - 1,
+  ends = intervals.of_tasks(values[1:], [e.sides for e in effects])
+  return {'value': float(values[0]), **ends, 'resamples': len(values) - 1,
           'like_these': anova.mean_interval(by_task) if by_task.size > 1 else None}
 
 
@@ -303,9 +314,11 @@ def _mean_row(
   size = min(len(draws[i]) for i in chosen)
   values = np.mean([draws[i][:size] for i in chosen], axis=0)
   members = [rows[i] for i in chosen]
+  # A cluster that several holdouts were measured on has the same examples in each.
+  apart = len({m['group'] for m in members}) == len(members)
+  ends = intervals.of_mean(values[1:], members if apart else ())
   seeds_of_all = [s for s in members[0]['by_seed'] if all(s in r['by_seed'] for r in members)]
-  return [{'value': float(values[0]), **bootstrap.interval(values[1:]), 'resamples': size - 1,
-           'like_these': None}
+  return [{'value': float(values[0]), **ends, 'resamples': size - 1, 'like_these': None}
           | {key: members[0][key] for key in same} | {
       'holdout': MEAN, 'group': MEAN, 'held_out': members[0]['held_out'],
       'n_examples': sum(r['n_examples'] for r in members),
