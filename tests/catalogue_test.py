@@ -13,6 +13,7 @@ from flanjax.data import (
     metrics,
     mixtures,
     register,
+    sources,
     specs,
     vocabularies,
 )
@@ -86,6 +87,14 @@ def test_it_tells_how_data_is_come_by(task, expected):
   row = catalogue.describe(specs.get(task))
   assert tuple(row[k] for k in ('source', 'version', 'downloads', 'download_bytes')) == expected
   assert bool(row['by_hand']) == (row['downloads'] == 'by hand')
+
+
+def test_offline_only_what_is_made_from_files_by_hand_is_tried():
+  """TFDS asks for the others' files for minutes, also where some are fetched by hand."""
+  found = {name: sources.downloads_nothing(specs.get(name).source) for name in (
+      'newsroom', 'dialogsum', 'wmt16_translate_csen', 'rte', 'mini_moods')}
+  assert found == {'newsroom': True, 'dialogsum': True, 'wmt16_translate_csen': False, 'rte': False,
+                   'mini_moods': False}
 
 
 def test_missing_data_says_what_to_download_by_hand(monkeypatch, tmp_path):

@@ -6,7 +6,6 @@ import os
 import socket
 
 from flanjax.data import availability, mixtures, sources, specs
-from flanjax.data.specs import TaskSpec
 from flanjax.errors import UserError
 
 
@@ -42,15 +41,10 @@ def _missing(mixture: str, download: bool) -> dict[str, str]:
   reasons = {name: availability.check_available(spec) for name, spec in by_spec.items()}
   absent = [by_spec[name] for name, reason in reasons.items() if reason and download]
   if absent and not _online():
-    absent = [spec for spec in absent if _all_by_hand(spec)]
+    # Files that were fetched by hand may be here, without a network.
+    absent = [spec for spec in absent if sources.downloads_nothing(spec.source)]
   reasons |= {s.name: availability.check_available(s, download=True) for s in absent}
   return {n: reasons[s.name] for n, s in owners.items() if reasons[s.name]}
-
-
-def _all_by_hand(spec: TaskSpec) -> bool:
-  """Whether data is made from files fetched by hand alone: they may be here, without a network."""
-  origin = sources.origin(spec.source)
-  return origin.obtained == sources.BY_HAND and origin.download_bytes is None
 
 
 def _online() -> bool:

@@ -104,6 +104,20 @@ def downloads(builder: tfds.core.DatasetBuilder) -> bool:
   return shipped or bool(builder.url_infos) or bool(builder.MANUAL_DOWNLOAD_INSTRUCTIONS)
 
 
+def downloads_nothing(source: seqio.DataSource) -> bool:
+  """Whether TFDS makes all of a source's data from files that were fetched by hand.
+
+  Some builders need such files beside others that they download: those of WMT, for one.
+  """
+  if not is_tfds(source):
+    return False
+  try:
+    builders = list(_builders_by_code(source))
+  except Exception:  # noqa: BLE001 (TFDS raises import, I/O and its own errors)
+    return False
+  return all(by_hand(b) and not b.url_infos for b in builders)
+
+
 def by_hand(builder: tfds.core.DatasetBuilder) -> str:
   """What has to be downloaded by hand, as one paragraph; '' when nothing has to."""
   if isinstance(builder, wmt.WmtTranslate):
