@@ -25,7 +25,7 @@ setuptools.setup(
         'flanjax.evaluation': ['templates/*', 'templates/*/*'],
         'flanjax.gin': ['**/*.gin', 't5x/requirements.txt'],
         'flanjax.pages': ['*.css'],
-        'flanjax.tasks': ['mini/base/*'],
+        'flanjax.tasks': ['mini/base*/*'],
     },
     install_requires=[
         'absl-py>=2.0',

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import pathlib
 from collections.abc import Callable
 
 import jax
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 import sentencepiece
 
+from flanjax import gin_files
 from flanjax.evaluation import predict
-from flanjax.interop import safetensors
+from flanjax.interop import model_folders, safetensors
 from flanjax.models import t5
 from flanjax.tasks.mini import pretrain, prose, world
 
@@ -48,24 +50,40 @@ def _document(maker: Callable[[world.Rng], str]) -> Callable[[world.Rng], tuple[
   return draw
 
 
-def test_the_files_are_those_that_were_measured():
-  lines = (pretrain.BASE / 'SHA256SUMS').read_text().splitlines()
-  assert len(lines) == 2
+@pytest.mark.parametrize('folder, files', [('base', 2), ('base_64', 1), ('base_32', 1)])
+def test_the_files_are_those_that_were_measured(folder, files):
+  folder = pretrain.BASE.with_name(folder)
+  lines = (folder / 'SHA256SUMS').read_text().splitlines()
+  assert len(lines) == files
   for line in lines:
     digest, name = line.split()
-    assert hashlib.sha256((pretrain.BASE / name).read_bytes()).hexdigest() == digest
+    assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
 
 
 def test_the_weights_are_at_most_16_megabytes():
-  assert (pretrain.BASE / 'model.safetensors').stat().st_size <= 16e6
+  weights = [model_folders.mini_base(name) / 'model.safetensors' for name in model_folders.BASES]
+  assert sum(path.stat().st_size for path in weights) <= 16e6
 
 
-def test_the_loss_curve_is_that_of_the_recipe():
-  with open(pretrain.BASE / 'loss.csv') as f:
+@pytest.mark.parametrize('folder, last', [('base', 0.3), ('base_64', 0.4), ('base_32', 0.6)])
+def test_the_loss_curve_is_that_of_the_recipe(folder, last):
+  with open(pretrain.BASE.with_name(folder) / 'loss.csv') as f:
     rows = list(csv.DictReader(f))
   recipe = (pretrain.BASE / 'pretrain.gin').read_text()
   assert f"TRAIN_STEPS = {rows[-1]['step']}\n" in recipe
-  assert float(rows[-1]['loss_per_target_token']) < 0.3 < float(rows[0]['loss_per_target_token'])
+  assert float(rows[-1]['loss_per_target_token']) < last < float(rows[0]['loss_per_target_token'])
+
+
+@pytest.mark.parametrize('name, millions', [('mini', 1.17), ('mini_64', 0.35), ('mini_32', 0.11)])
+def test_a_name_stands_for_weights_of_the_model_file_of_that_name(name, millions):
+  path = model_folders.find_checkpoint(name)
+  gin_files.load([f'models/{name}.gin'], ['VOCAB_SIZE = 1664'])
+  asked = gin_files.construct(t5.EncoderDecoderModel)
+  params, _ = safetensors.load_params(path)
+  found = t5.from_folder(pathlib.Path(path).parent)
+  assert jax.tree.map(np.shape, params) == jax.tree.map(
+      lambda x: x.shape, asked.param_shapes()) and found.config.emb_dim == asked.config.emb_dim
+  assert t5.param_count(params) / 1e6 == pytest.approx(millions, abs=0.006)
 
 
 def test_it_copies_names(base):

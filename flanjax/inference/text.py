@@ -104,7 +104,7 @@ class TextGenerator:
       engine['buckets'] = Buckets.of(length, max_decode_steps)
     made = Engine(model, params, slots=slots, max_decode_steps=max_decode_steps, mesh=mesh,
                   eos_id=tokenizer.eos_id, **engine)
-    name = model_dir if model_dir == 'mini' else opened.folder.name
+    name = model_dir if model_dir in model_folders.BASES else opened.folder.name
     return cls(made, tokenizer, max_inputs_length=length, too_long=too_long, name=name,
                fingerprint=fingerprint(model.config, params))
 

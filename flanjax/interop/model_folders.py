@@ -13,6 +13,9 @@ from flanjax.errors import UserError
 from flanjax.input import remote
 from flanjax.interop import tokenizer_files
 
+# Base models of the suite `mini` that ship, by the name that stands for them: folders in tasks/mini.
+BASES = {'mini': 'base', 'mini_64': 'base_64', 'mini_32': 'base_32'}
+
 
 @dataclasses.dataclass(frozen=True)
 class Opened:
@@ -37,31 +40,33 @@ class Opened:
 
 
 def find_checkpoint(path: str | None, setting: str = 'INITIAL_CHECKPOINT_PATH') -> str | None:
-  """The absolute path of a checkpoint that is there; 'mini' is the base model that ships.
+  """The absolute path of a checkpoint that is there; `BASES` are those that ship.
 
   Raises:
     UserError: there is nothing.
   """
   if path is None or path == '':
     return None
-  found = mini_base() / 'model.safetensors' if path == 'mini' else remote.resolved(path)
+  found = mini_base(path) / 'model.safetensors' if path in BASES else remote.resolved(path)
   if not found.exists():
     raise UserError('There is no such checkpoint.', where=setting,
                     got=str(found),
                     expected="a run folder, one of its checkpoints, a converted folder, one of "
-                             "transformers or T5X, a .safetensors file or 'mini'")
+                             "transformers or T5X, a .safetensors file, "
+                             f"or one of the names {', '.join(BASES)}")
   return str(found)
 
 
-def mini_base() -> pathlib.Path:
-  """The folder of the embedded base model, found without importing its suite."""
+def mini_base(name: str = 'mini') -> pathlib.Path:
+  """The folder of an embedded base model, found without importing its suite."""
   try:
     spec = importlib.util.find_spec('flanjax.tasks')
   except ModuleNotFoundError:
     spec = None
   roots = [pathlib.Path(p) for p in (spec.submodule_search_locations or ())] if spec else []
   roots.append(pathlib.Path(__file__).parents[2] / 'tasks')
-  return next((r / 'mini/base' for r in roots if (r / 'mini/base').is_dir()), roots[0] / 'mini/base')
+  folders = [root / 'mini' / BASES[name] for root in roots]
+  return next((f for f in folders if f.is_dir()), folders[0])
 
 
 def find(path: Any, setting: str) -> Opened:
@@ -69,7 +74,7 @@ def find(path: Any, setting: str) -> Opened:
 
   Args:
     path: of a run, one of its checkpoints, a converted folder, one of transformers or T5X, a file
-      of weights, or 'mini'.
+      of weights, or a name of `BASES`.
     setting: what named it, for errors.
 
   Raises:

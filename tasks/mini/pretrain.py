@@ -248,7 +248,8 @@ def matching_heads(params: Mapping[str, Any], config: t5.T5Config) -> dict[str, 
 
 
 def pretrain_base(
-    workdir: str | os.PathLike[str], steps: int | None = None, seed: int | None = None
+    workdir: str | os.PathLike[str], steps: int | None = None, seed: int | None = None,
+    model: str = 'models/mini.gin',
 ) -> pathlib.Path:
   """Trains a base model by the recipe that the shipped one was trained by.
 
@@ -259,11 +260,13 @@ def pretrain_base(
     steps: steps in place of the recipe's; its stages and the learning rate's schedule shrink or
       grow with them.
     seed: in place of the recipe's.
+    model: its gin file.
 
   Returns:
     the weights.
   """
-  gin_files.load([str(BASE / 'pretrain.gin')], [] if seed is None else [f'RANDOM_SEED = {seed}'])
+  gin_files.load([model, str(BASE / 'pretrain.gin')],
+                 [] if seed is None else [f'RANDOM_SEED = {seed}'])
   stages = STAGES
   if steps is not None:
     scale = steps / gin_files.macro('TRAIN_STEPS')
@@ -299,9 +302,11 @@ def main() -> int:
   parser.add_argument('--output', required=True, metavar='DIR', help='the folder of the run')
   parser.add_argument('--steps', type=int, metavar='N', help="in place of the recipe's")
   parser.add_argument('--seed', type=int, metavar='N', help="in place of the recipe's")
+  parser.add_argument('--model', metavar='GIN_FILE', default='models/mini.gin',
+                      help='models/mini.gin, or a narrower one: models/mini_64.gin, models/mini_32.gin')
   args = parser.parse_args()
   try:
-    path = pretrain_base(args.output, args.steps, args.seed)
+    path = pretrain_base(args.output, args.steps, args.seed, args.model)
   except errors.UserError as e:
     terminal.print_error(e)
     return 1
