@@ -35,7 +35,7 @@ def _groups(data: Mapping[str, Any]) -> mpl_figure.Figure:
   """A row for each cluster, a dot with its interval for each condition; beside them what is between
   the conditions and the baseline."""
   labels = list(dict.fromkeys(map(_label, data['scores'])))
-  baseline = data['baseline']
+  baseline = data.get('baseline')
   compared = [r for r in data['differences']
               if r['minus'] == baseline or baseline not in data['conditions']]
   rows = [r for r in (data['paper'] or {}).get('rows', ())]
