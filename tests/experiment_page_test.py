@@ -56,6 +56,34 @@ def test_an_experiment_is_reported_with_what_each_cell_cost(tmp_path, capsys):
   assert 'svg' in tags and tags.count('script') == 2  # One of them is data.
 
 
+def _difference(condition, minus, group, value, half=5.0):
+  return {**ROW, 'condition': condition, 'minus': minus, 'group': group, 'value': value,
+          'low': value - half, 'high': value + half, 'held_out': False}
+
+
+def test_of_a_line_the_headline_tells_the_ends():
+  names = [f'clusters: {i}' for i in (1, 2, 3)]
+  data = {'figure': 'line', 'baseline': 'untuned', 'cells': [], 'scores': [
+      {'condition': n, 'series': 'tuned', 'x': i} for i, n in enumerate(names)]}
+  data['differences'] = [_difference(n, 'untuned', g, v) for n, v in zip(names, (1.0, 9.0, 20.0))
+                         for g in ('nli', 'mean')]
+  data['differences'].append(_difference(names[2], names[0], 'mean', 19.0))
+  told = experiment_page.headline(data)
+  parts = [part.split(' (')[0] for part in told.split('. ')]
+  assert parts == ['On average, clusters: 3 is above untuned', 'On average, clusters: 1 is not clearly apart from '
+                   'untuned', 'On average, clusters: 3 is above clusters: 1', '1 more comparisons are below.']
+
+
+def test_of_many_clusters_the_headline_names_those_that_differ():
+  values = {'sentiment': 12.7, 'paraphrase': -17.0, 'commonsense': -8.0, 'topic': 0.0, 'nli': 4.0}
+  data = {'figure': 'groups', 'cells': [], 'scores': [], 'differences': [
+      *(_difference('alone', 'before', g, v) for g, v in values.items()),
+      *(_difference('rehearsed', 'before', g, 1.0) for g in values)]}
+  assert experiment_page.headline(data) == (
+      'alone is above before on sentiment (+12.7) and below it on paraphrase (−17.0), commonsense (−8.0); '
+      'not clearly apart on 2 more. rehearsed is not clearly apart from before on any of 5 clusters.')
+
+
 def _evaluate(root, cell, seqio_task, template_id=0, prompt='Is it so?', **stamp):
   """What a cell's evaluation leaves: records of one task under one template."""
   rows = [report_runs.record('tuned', 'nli_task', 'nli', i, True, prompt=prompt, template_id=template_id)

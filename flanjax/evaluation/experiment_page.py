@@ -13,6 +13,8 @@ from flanjax.evaluation import records as records_lib
 
 FILE = 'experiment.json'
 SCRIPTS = ('scripts/tables.js', 'scripts/dialog.js', 'scripts/lines.js', 'scripts/page.js')
+_SENTENCES = 4
+_FEW = 4  # Clusters of a comparison that are told one by one.
 _NEEDED = ('experiment', 'question', 'conditions', 'cells', 'scores', 'differences', 'problems')
 
 
@@ -72,16 +74,58 @@ def _sum(values: Sequence[float | None]) -> float | None:
 
 
 def headline(data: Mapping[str, Any]) -> str:
-  """What the comparisons show, a sentence each."""
-  of_mean = [r for r in data['differences'] if r['group'] == 'mean']
-  chosen = of_mean or [r for r in data['differences'] if r['held_out']] or data['differences']
-  parts = [_sentence(r) for r in chosen[:4]]
+  """What the comparisons show, a sentence each: of a line its ends, of many clusters all at once."""
+  rows = data['differences']
+  of_mean = [r for r in rows if r['group'] == 'mean']
+  by_pair: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+  for row in rows:
+    by_pair.setdefault((row['condition'], row['minus']), []).append(row)
+  if of_mean or all(len(members) <= _FEW for members in by_pair.values()):
+    chosen = of_mean or [r for r in rows if r['held_out']] or rows
+    parts = [_sentence(r) for r in _ends(data, chosen)[:_SENTENCES]]
+  else:
+    chosen = list(by_pair)
+    parts = [_summary(by_pair[pair]) for pair in chosen[:_SENTENCES]]
   if len(chosen) > len(parts):
     parts.append(f'{len(chosen) - len(parts)} more comparisons are below.')
   unfinished = sum(c['state'] != 'done' for c in data['cells'])
   if unfinished:
     parts.append(f"{unfinished} of {len(data['cells'])} cells are not done.")
   return ' '.join(parts) or 'Nothing is compared yet.'
+
+
+def _ends(
+    data: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+) -> Sequence[Mapping[str, Any]]:
+  """Of the points of a line the last and the first, and what is compared within it; else all."""
+  if data.get('figure') != 'line':
+    return rows
+  series = {s['condition']: s['series'] for s in data['scores'] if s['x'] is not None}
+  within = [r for r in rows if r['minus'] != data.get('baseline') and r['minus'] in series
+            and series[r['minus']] == series.get(r['condition'])]
+  points: dict[str, list[Mapping[str, Any]]] = {}
+  for row in rows:
+    if row not in within:
+      points.setdefault(series.get(row['condition'], row['condition']), []).append(row)
+  ends = [r for of in reversed(points.values()) for r in (of[-1], of[0])[:len(of)]]
+  return [*ends[:_SENTENCES - len(within)], *within]
+
+
+def _summary(rows: Sequence[Mapping[str, Any]]) -> str:
+  """Of one comparison, the clusters in which it is clear, the largest difference first."""
+  order = sorted(rows, key=lambda r: -abs(r['value']))
+  said = {
+      word: ', '.join(f"{r['group']} ({pages.signed(r['value'])})" for r in found)
+      for word, found in (('above', [r for r in order if r['low'] > 0]),
+                          ('below', [r for r in order if r['high'] < 0])) if found}
+  clear = sum(r['low'] > 0 or r['high'] < 0 for r in rows)
+  one, other = rows[0]['condition'], rows[0]['minus']
+  if not clear:
+    return f'{one} is not clearly apart from {other} on any of {len(rows)} clusters.'
+  where = ' and '.join(f'{word} {other if i == 0 else "it"} on {names}'
+                       for i, (word, names) in enumerate(said.items()))
+  rest = len(rows) - clear
+  return f'{one} is {where}' + (f'; not clearly apart on {rest} more.' if rest else '.')
 
 
 def _sentence(row: Mapping[str, Any]) -> str:
