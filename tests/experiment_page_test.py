@@ -71,7 +71,16 @@ def test_of_a_line_the_headline_tells_the_ends():
   told = experiment_page.headline(data)
   parts = [part.split(' (')[0] for part in told.split('. ')]
   assert parts == ['On average, clusters: 3 is above untuned', 'On average, clusters: 1 is not clearly apart from '
-                   'untuned', 'On average, clusters: 3 is above clusters: 1', '1 more comparisons are below.']
+                   'untuned', 'On average, clusters: 3 is above clusters: 1', '1 more comparison is below.']
+
+
+def test_of_many_comparisons_the_headline_tells_the_largest():
+  values = {'a': 1.0, 'b': -8.9, 'c': 9.1, 'd': 3.0, 'e': -6.2, 'f': 0.0}
+  data = {'figure': 'groups', 'cells': [], 'scores': [], 'differences': [
+      _difference(name, 'base', 'mean', value) for name, value in values.items()]}
+  told = experiment_page.headline(data)
+  assert [part.split(' is ')[0][-1] for part in told.split('. ')[:4]] == ['c', 'b', 'e', 'd']
+  assert told.endswith('2 more comparisons are below.')
 
 
 def test_of_many_clusters_the_headline_names_those_that_differ():

@@ -86,8 +86,9 @@ def headline(data: Mapping[str, Any]) -> str:
   else:
     chosen = list(by_pair)
     parts = [_summary(by_pair[pair]) for pair in chosen[:_SENTENCES]]
-  if len(chosen) > len(parts):
-    parts.append(f'{len(chosen) - len(parts)} more comparisons are below.')
+  left = len(chosen) - len(parts)
+  if left:
+    parts.append(f"{left} more {'comparison is' if left == 1 else 'comparisons are'} below.")
   unfinished = sum(c['state'] != 'done' for c in data['cells'])
   if unfinished:
     parts.append(f"{unfinished} of {len(data['cells'])} cells are not done.")
@@ -97,9 +98,10 @@ def headline(data: Mapping[str, Any]) -> str:
 def _ends(
     data: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
 ) -> Sequence[Mapping[str, Any]]:
-  """Of the points of a line the last and the first, and what is compared within it; else all."""
+  """Of the points of a line the last and the first, and what is compared within it; else all rows,
+  the largest differences first where there are too many to tell."""
   if data.get('figure') != 'line':
-    return rows
+    return rows if len(rows) <= _SENTENCES else sorted(rows, key=lambda r: -abs(r['value']))
   series = {s['condition']: s['series'] for s in data['scores'] if s['x'] is not None}
   within = [r for r in rows if r['minus'] != data.get('baseline') and r['minus'] in series
             and series[r['minus']] == series.get(r['condition'])]
