@@ -110,7 +110,7 @@ def _ends(
     if row not in within:
       points.setdefault(series.get(row['condition'], row['condition']), []).append(row)
   ends = [r for of in reversed(points.values()) for r in (of[-1], of[0])[:len(of)]]
-  return [*ends[:_SENTENCES - len(within)], *within]
+  return [*ends[:max(1, _SENTENCES - len(within))], *within]
 
 
 def _summary(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -132,11 +132,9 @@ def effect_of(
     scores = [[table.scores(model, keys) for table, model in row] for row in rows]
     grid = np.stack([first - np.mean(others, axis=0) for first, *others in scores])
   sides = ()
-  if all(table.is_binary and not table.is_corpus for row in rows for table, _ in row):
-    right = [[table.contributions(model, keys) / 100 for table, model in row] for row in rows]
-    first = np.mean([r for r, *_ in right], axis=0)
-    others = [np.mean(o, axis=0) for _, *o in right if o]
-    sides = (first, np.mean(others, axis=0)) if others else (first,)
+  if all(table.is_binary for row in rows for table, _ in row):
+    right = np.array([[t.contributions(m, keys) / 100 for t, m in row] for row in rows])
+    sides = (right[:, 0].mean(axis=0), right[:, 1:].mean(axis=(0, 1)))
   return Effect(task, len(examples), len(templates), tuple(map(gap, rows)), grid, sides)
 
 
@@ -196,7 +194,7 @@ def _overall(
     clusters: Mapping[str, Sequence[Effect]], examples: Mapping[str, np.ndarray],
     draws: Mapping[str, np.ndarray], seed: int, entries: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-  """The mean over clusters; the two before the last are what the bootstrap gave for all."""
+  """The mean over clusters; `examples` and `draws` are what the bootstrap gave for all of them."""
   values = np.stack([task_values(m).mean(axis=1) for m in clusters.values()], axis=1)
   fixed = bootstrap.overall({c: examples[c] for c in clusters}, draw_clusters=False)
   drawn = bootstrap.overall({c: draws[c] for c in clusters}, seed)

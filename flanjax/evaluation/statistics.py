@@ -160,7 +160,7 @@ def _sides(
     tables: Sequence[TaskRecords], models: Sequence[str], keys: Sequence[frozenset[Key]]
 ) -> list[list[np.ndarray]]:
   """Each task's shares of right answers by model; none unless every task's scores are 0 and 100."""
-  if not all(t.is_binary and not t.is_corpus for t in tables):
+  if not all(t.is_binary for t in tables):
     return []
   return [[t.contributions(m, k) / 100 for m in models] for t, k in zip(tables, keys)]
 

@@ -56,8 +56,8 @@ class TaskRecords:
 
   @functools.cached_property
   def is_binary(self) -> bool:
-    """Whether every score is 0 or 100."""
-    return all(r['score'] in (0, 100) for cell in self.by_model.values() for r in cell.values())
+    """Whether the score is a share: the mean of examples' 0 and 100."""
+    return not self.is_corpus and all(r['score'] in (0, 100) for cell in self.by_model.values() for r in cell.values())
 
   def restricted(self, examples: frozenset[int]) -> TaskRecords:
     """The records of some examples."""

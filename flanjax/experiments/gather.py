@@ -212,7 +212,7 @@ def _effects(
     count += len(common)
     per_seed = tuple(_statistic(a, b, cluster, task, common) for a, b in pairs)
     right = ()
-    if all(t.is_binary and not t.is_corpus for t in tables):
+    if all(t.is_binary for t in tables):
       right = tuple(_right([m.clusters[cluster][task] for m in side], common)
                     for side in zip(*pairs) if side[0])
     effects.append(bootstrap.Effect(task, len(common), 1, per_seed, sides=right))
